@@ -1,0 +1,95 @@
+"""How kernels are compiled: once a machine, kept on disk, callable from any Python thread.
+
+Numba keys a function's cache by its own source file and the processor. Our kernels also depend on
+the files they call into and on the SIMD width in force, so both are added to the key: an edit
+anywhere in this package, or another `TINYFCN_SIMD`, compiles anew and never fetches a stale kernel.
+"""
+
+import contextlib
+import functools
+import hashlib
+import logging
+import pathlib
+import threading
+
+import numba
+from numba import njit
+from numba.core.caching import FunctionCache
+
+from . import simd
+
+logger = logging.getLogger("tinyfcn")
+
+OPTIMIZATION_LEVEL = 1
+
+# One parallel kernel at a time: Numba's workqueue threading layer aborts the process when two
+# Python threads enter it at once, and a kernel uses every core anyway.
+_running = threading.Lock()
+
+
+@functools.cache
+def source_digest():
+    """A hash of every source file of this package."""
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@functools.cache
+def announce_compilation():
+    """Say, once a process, why the first call takes long."""
+    logger.info("compiling kernels for this machine (done once, then kept on disk) ...")
+
+
+class KernelCache(FunctionCache):
+    """Numba's on-disk cache of a function, keyed also by what its code depends on."""
+
+    def _index_key(self, sig, codegen):
+        return (*super()._index_key(sig, codegen), simd.BITS, source_digest())
+
+    def load_overload(self, sig, target_context):
+        found = super().load_overload(sig, target_context)
+        if found is None:
+            announce_compilation()
+        return found
+
+
+@contextlib.contextmanager
+def optimization_level(level):
+    """Compile with another optimization level than the process's `NUMBA_OPT`."""
+    before = numba.config.OPT
+    numba.config.OPT = level
+    try:
+        yield
+    finally:
+        numba.config.OPT = before
+
+
+inline = njit(nogil=True, error_model="numpy")
+"""Decorator of a function that kernels call; compiled into its callers."""
+
+
+def kernel(function):
+    """Decorator of a parallel kernel (its outer loop is a `prange`), called by its launcher."""
+    compiled = njit(parallel=True, nogil=True, error_model="numpy")(function)
+    compile_any_level = compiled.compile
+
+    def compile(signature):
+        # Explicit vectors leave little to optimize; level 3 takes twice as long for the same speed.
+        with optimization_level(OPTIMIZATION_LEVEL):
+            return compile_any_level(signature)
+
+    compiled.compile = compile
+    try:
+        compiled._cache = KernelCache(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        logger.warning("no folder to keep compiled kernels in: compiling in every process")
+
+    @functools.wraps(function)
+    def launch(*arguments):
+        with _running:
+            return compiled(*arguments)
+
+    launch.compiled = compiled
+    return launch

@@ -1,0 +1,353 @@
+"""Convolution as a blocked matrix product whose left rows are gathered from the image (im2col).
+
+Every convolution here, its gradients and the transposed ones are one of two products. In both, a
+*tap* t reads the source x at a fixed offset from each pixel q of a grid, zero outside the image::
+
+    product    y[origin + q * out_step] = sum over t, c:  x[q * in_step + tap(t), c]  w[t, c]
+    gradient   gw[t, c]                 = sum over q:     x[q * in_step + tap(t), c]  gy[q]
+
+A forward convolution has one grid, the output, and in_step = stride. An input gradient (the same as
+a transposed convolution) with stride s has s * s grids, the *phases*: output pixels of one phase
+see the same taps, and read the source in steps of 1. So each output is written once, by one
+thread, with its terms in a fixed order: no atomics, the same bits from run to run and for any
+number of threads.
+
+The rows x[...] for a block of pixels and a block of the depth (t, c) are copied side by side into
+a buffer that fits the L2 cache, whatever the size of the image; w is packed panel by panel.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from . import memory
+from .compilation import inline, kernel
+from .micro_kernel import (
+    TILE_ROWS,
+    TILE_VECTORS,
+    copy,
+    multiply_depth,
+    multiply_rows,
+    pack_row,
+    panel_width,
+    put_tile,
+)
+from .simd import lanes
+
+# Sizes of the blocks; tests make them smaller. The gathered rows of a product, 448 pixels x 1 kB,
+# and the panels of weights, 256 x 1 kB, share an L2 cache of 1 MB.
+BLOCK_PIXELS = 32 * TILE_ROWS
+BLOCK_COLUMNS = 256
+BLOCK_DEPTH_BYTES = 1024
+GRADIENT_ROWS = 8 * TILE_ROWS
+
+
+class Blocks(NamedTuple):
+    """Block sizes of one call: the depth of a product, its columns, its rows in one go.
+
+    `stride` is the distance between rows of the gathered buffer.
+    """
+
+    depth: int
+    columns: int
+    rows: int
+    stride: int
+
+
+# What one thread does at a time: some pixels of one image and grid, some of a group's outputs.
+PRODUCT_JOB = np.dtype(
+    [(name, np.int64) for name in (
+        "image", "group", "first_tap", "last_tap", "origin_y", "origin_x", "grid_w",
+        "first_pixel", "last_pixel", "first_output", "last_output",
+    )]
+)
+# Some rows (t, c) of the weights' gradient, for some outputs, over all pixels.
+GRADIENT_JOB = np.dtype(
+    [(name, np.int64) for name in
+     ("group", "first_row", "last_row", "first_output", "last_output")]
+)
+
+
+@inline
+def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels, grid_w, in_step,
+                 taps, k_start, k_stop, rows, stride):
+    """im2col: rows[i * stride + k - k_start] = x at tap k // channels, channel k % channels.
+
+    Pixels count along the grid's rows; `first_channel` begins the group's `channels`.
+    """
+    height, width, depth = x_shape[1], x_shape[2], x_shape[3]
+    first_tap = k_start // channels
+    for i in range(pixels):
+        q_y = (first_pixel + i) // grid_w
+        q_x = (first_pixel + i) - q_y * grid_w
+        tap = first_tap
+        c = k_start - first_tap * channels
+        k = k_start
+        while k < k_stop:
+            count = min(channels - c, k_stop - k)
+            at_y = q_y * in_step[0] + taps[tap, 0]
+            at_x = q_x * in_step[1] + taps[tap, 1]
+            at = i * stride + k - k_start
+            if 0 <= at_y < height and 0 <= at_x < width:
+                source = ((image * height + at_y) * width + at_x) * depth + first_channel + c
+                copy(x, source, rows, at, count)
+            else:
+                for j in range(at, at + count):
+                    rows[j] = 0.0
+            k += count
+            tap += 1
+            c = 0
+
+
+@inline
+def _pack_weights(w, w_shape, transposed, group_start, channels, output, outputs, taps,
+                  k_start, k_stop, panels):
+    """Pack the weights' rows k = (tap, c) for `outputs` columns from `output` on into panels.
+
+    The weights are (taps, in, out); `group_start` is where the group begins among out. With
+    `transposed`, in and out change roles: c runs over out and the columns are in.
+    """
+    width = TILE_VECTORS * lanes(panels)
+    depth = k_stop - k_start
+    tap = k_start // channels
+    c = k_start - tap * channels
+    k = 0
+    while k < depth:
+        count = min(channels - c, depth - k)
+        start = taps[tap, 2] * w_shape[1] * w_shape[2] + group_start
+        if transposed:
+            for j in range(outputs):
+                row = start + (output + j) * w_shape[2] + c
+                at = (j // width * depth + k) * width + j % width
+                for i in range(count):
+                    panels[at + i * width] = w[row + i]
+        else:
+            for i in range(count):
+                pack_row(w, start + (c + i) * w_shape[2] + output, outputs, panels, depth, k + i)
+        k += count
+        tap += 1
+        c = 0
+
+
+@inline
+def _split_scratch(scratch, panels_size):
+    """The buffers in a thread's scratch memory: a tile, panels of B, the gathered rows."""
+    tile_size = TILE_ROWS * TILE_VECTORS * lanes(scratch)
+    panels_end = tile_size + panels_size
+    return scratch[:tile_size], scratch[tile_size:panels_end], scratch[panels_end:]
+
+
+@inline
+def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, out_step, groups,
+                 transposed, relu, blocks, scratch):
+    width = TILE_VECTORS * lanes(scratch)
+    tile, panels, rows = _split_scratch(scratch, blocks.depth * blocks.columns)
+    stride = blocks.stride
+    group_out = w_shape[2] // groups
+    channels, group_outputs = (group_out, w_shape[1]) if transposed else (w_shape[1], group_out)
+    taps = taps[job.first_tap : job.last_tap]
+    depth = taps.shape[0] * channels
+    pixels = job.last_pixel - job.first_pixel
+
+    starts = np.empty(pixels, np.int64)
+    for i in range(pixels):
+        q_y = (job.first_pixel + i) // job.grid_w
+        q_x = (job.first_pixel + i) - q_y * job.grid_w
+        out_y = job.origin_y + q_y * out_step[0]
+        out_x = job.origin_x + q_x * out_step[1]
+        starts[i] = ((job.image * y_shape[1] + out_y) * y_shape[2] + out_x) * y_shape[3]
+
+    if depth == 0:  # no tap reaches this phase: the sum is empty
+        tile[:] = 0.0
+    depth_blocks = max(1, (depth + blocks.depth - 1) // blocks.depth)
+    for block in range(depth_blocks):
+        k_start = depth * block // depth_blocks
+        k_stop = depth * (block + 1) // depth_blocks
+        last = block == depth_blocks - 1
+        _gather_rows(x, x_shape, job.image, job.group * channels, channels, job.first_pixel,
+                     pixels, job.grid_w, in_step, taps, k_start, k_stop, rows, stride)
+        for i in range(pixels * stride, (pixels + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS * stride):
+            rows[i] = 0.0
+        for first in range(job.first_output, job.last_output, blocks.columns):
+            count = min(blocks.columns, job.last_output - first)
+            _pack_weights(w, w_shape, transposed, job.group * group_out, channels, first, count,
+                          taps, k_start, k_stop, panels)
+            for j in range(0, count, width):
+                outputs = min(width, count - j)
+                column = job.group * group_outputs + first + j
+                for i in range(0, pixels, TILE_ROWS):
+                    if depth > 0:
+                        multiply_rows(rows, i * stride, stride, panels, j * (k_stop - k_start),
+                                      outputs, tile, k_stop - k_start)
+                    put_tile(tile, min(TILE_ROWS, pixels - i), outputs, y, starts, i, column,
+                             block > 0, bias, last, relu)
+
+
+@kernel
+def _product(x, x_shape, w, w_shape, bias, y, y_shape, taps, jobs, in_step, out_step, groups,
+             transposed, relu, blocks, scratch):
+    workers = scratch.shape[0]
+    for worker in prange(workers):
+        for j in range(worker, jobs.shape[0], workers):
+            _run_product(jobs[j], x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step,
+                         out_step, groups, transposed, relu, blocks, scratch[worker])
+
+
+@inline
+def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks, scratch):
+    width = TILE_VECTORS * lanes(scratch)
+    tile, panels, rows = _split_scratch(scratch, blocks.depth * blocks.columns)
+    stride = blocks.stride
+    channels = x_shape[3] // groups
+    all_outputs = gy_shape[3]
+    first_output = job.group * (all_outputs // groups) + job.first_output
+    outputs = job.last_output - job.first_output
+    no_bias = tile[:0]
+    starts = np.empty(job.last_row - job.first_row, np.int64)
+    for i in range(starts.size):
+        starts[i] = (job.first_row + i) * all_outputs
+
+    grid = gy_shape[1] * gy_shape[2]
+    grid_blocks = (grid + blocks.depth - 1) // blocks.depth
+    for image in range(gy_shape[0]):
+        for block in range(grid_blocks):
+            pixel = grid * block // grid_blocks
+            pixels = grid * (block + 1) // grid_blocks - pixel
+            for k in range(pixels):
+                at = (image * grid + pixel + k) * all_outputs + first_output
+                pack_row(gy, at, outputs, panels, pixels, k)
+            for row in range(job.first_row, job.last_row, blocks.rows):
+                count = min(blocks.rows, job.last_row - row)
+                _gather_rows(x, x_shape, image, job.group * channels, channels, pixel, pixels,
+                             gy_shape[2], in_step, taps, row, row + count, rows, stride)
+                for j in range(0, outputs, width):
+                    columns = min(width, outputs - j)
+                    for i in range(0, count, TILE_ROWS):
+                        multiply_depth(rows, i, stride, panels, j * pixels, columns, tile, pixels)
+                        put_tile(tile, min(TILE_ROWS, count - i), columns, gw, starts,
+                                 row - job.first_row + i, first_output + j,
+                                 image + block > 0, no_bias, False, False)
+
+
+@kernel
+def _gradient(x, x_shape, gy, gy_shape, gw, taps, jobs, in_step, groups, blocks, scratch):
+    workers = scratch.shape[0]
+    for worker in prange(workers):
+        for j in range(worker, jobs.shape[0], workers):
+            _run_gradient(jobs[j], x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks,
+                          scratch[worker])
+
+
+# ---- launchers
+
+
+def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed=False, relu=False):
+    """Run the product of this module's heading into `y`.
+
+    Parameters
+    ----------
+    x : array (n, h, w, c)
+        The source, C-contiguous like all arrays here and of one dtype.
+    w : array (kh, kw, in / groups, out)
+        Weights; with `transposed` the sum runs over out and the results are in.
+    y : array (n, out_h, out_w, c)
+        Modified: every pixel that belongs to a phase.
+    bias : array (out,) or None
+    phases : sequence of (first_tap, last_tap, origin_y, origin_x, grid_h, grid_w)
+    taps : array (t, 3) of int64
+        Rows (offset_y, offset_x, index into kh * kw).
+    in_step, out_step : pairs of ints, (y, x)
+    """
+    if y.size == 0:
+        return
+    depth = max(1, BLOCK_DEPTH_BYTES // y.itemsize)
+    blocks = _blocks(y.dtype, depth, rows=BLOCK_PIXELS, buffer_row=depth)
+    outputs = w.shape[2] if transposed else w.shape[3] // groups
+    jobs = _product_jobs(x.shape[0], groups, tuple(phases), outputs, numba.get_num_threads(),
+                         blocks.rows, panel_width(y.dtype))
+    bias = np.empty(0, y.dtype) if bias is None else bias
+    _product(x.reshape(-1), x.shape, w.reshape(-1), _flat_shape(w), bias, y.reshape(-1), y.shape,
+             taps, jobs, in_step, out_step, groups, transposed, relu, blocks,
+             _scratch(blocks, y.dtype))
+
+
+def gradient(x, gy, gw, taps, in_step, groups=1):
+    """Run the gradient of this module's heading into `gw` (kh, kw, in / groups, out), all of it."""
+    if x.size == 0 or gy.size == 0:
+        gw[...] = 0
+        return
+    depth = max(1, BLOCK_DEPTH_BYTES // gw.itemsize)
+    blocks = _blocks(gw.dtype, depth, rows=GRADIENT_ROWS, buffer_row=GRADIENT_ROWS + TILE_ROWS)
+    jobs = _gradient_jobs(groups, taps.shape[0] * gw.shape[2], gw.shape[3] // groups,
+                          numba.get_num_threads(), blocks.columns)
+    _gradient(x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, gw.reshape(-1), taps, jobs,
+              in_step, groups, blocks, _scratch(blocks, gw.dtype))
+
+
+def _blocks(dtype, depth, rows, buffer_row):
+    width = panel_width(dtype)
+    # Buffer rows a power of two apart would compete for the same few lines of the L1 cache: let
+    # them lie an odd number of vectors apart.
+    vector = width // TILE_VECTORS
+    stride = (-(-buffer_row // vector) | 1) * vector
+    return Blocks(depth, -(-BLOCK_COLUMNS // width) * width, rows, stride)
+
+
+def _scratch(blocks, dtype):
+    rows = max(blocks.depth, blocks.rows + TILE_ROWS)
+    tile = TILE_ROWS * panel_width(dtype)
+    return memory.scratch(tile + blocks.depth * blocks.columns + rows * blocks.stride, dtype)
+
+
+@functools.lru_cache(maxsize=512)
+def _product_jobs(images, groups, phases, outputs, workers, block_pixels, width):
+    """Cut the work so that every thread has the same share and reads the weights seldom.
+
+    Each job packs all weights of its outputs, so a grid of few pixels is cut along the outputs, a
+    large one into blocks of pixels.
+    """
+    jobs = []
+    for first_tap, last_tap, origin_y, origin_x, grid_h, grid_w in phases:
+        pixels = grid_h * grid_w
+        blocks = -(-pixels // block_pixels)
+        parts = 1
+        if images * groups * len(phases) < 4 * workers:
+            if pixels > outputs:
+                blocks = -(-blocks // workers) * workers
+            else:
+                parts = workers
+        for image in range(images):
+            for group in range(groups):
+                for p, q in _cut(pixels, blocks, TILE_ROWS):
+                    for first, last in _cut(outputs, parts, width):
+                        jobs.append((image, group, first_tap, last_tap, origin_y, origin_x,
+                                     grid_w, p, q, first, last))
+    return np.array(jobs, PRODUCT_JOB)
+
+
+@functools.lru_cache(maxsize=512)
+def _gradient_jobs(groups, rows, outputs, workers, block_columns):
+    columns = [(j, min(outputs, j + block_columns)) for j in range(0, outputs, block_columns)]
+    parts = 1 if groups * len(columns) % workers == 0 else workers
+    jobs = [
+        (group, *row_range, *column_range)
+        for group in range(groups)
+        for row_range in _cut(rows, parts, TILE_ROWS)
+        for column_range in columns
+    ]
+    return np.array(jobs, GRADIENT_JOB)
+
+
+def _cut(total, parts, unit):
+    """Cut range(total) into at most `parts` even pieces whose borders are multiples of `unit`."""
+    units = -(-total // unit)
+    borders = [min(total, units * part // parts * unit) for part in range(parts + 1)]
+    return [(a, b) for a, b in zip(borders, borders[1:]) if a < b]
+
+
+def _flat_shape(w):
+    """The weights' shape as (taps, in, out)."""
+    return w.shape[0] * w.shape[1], w.shape[2], w.shape[3]

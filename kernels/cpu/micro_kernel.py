@@ -1,0 +1,190 @@
+"""The innermost part of every matrix product here: a small tile of C, held in SIMD registers.
+
+A tile of `TILE_ROWS` x `panel_width` numbers of C = A B is summed over the depth in registers: each
+step broadcasts one number of A per row and multiplies it with one or two vectors of B. B comes in
+panels packed for that, ``b[k * panel_width + j]``; A is read where it lies, row after row or depth
+after depth. The shapes leave no register unused: 14 x 2 vectors + 2 of B + 1 broadcast of AVX-512's
+32 registers, 6 x 2 + 2 + 1 of the 16 of AVX2 and SSE. (Goto and van de Geijn, "Anatomy of
+High-Performance Matrix Multiplication", 2008, describes the scheme.)
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .compilation import inline
+from .simd import (
+    BITS,
+    INT,
+    build_fma,
+    build_load,
+    build_pointer,
+    build_splat,
+    build_store,
+    lanes,
+    lanes_of,
+    llvm_vector,
+    load,
+    maximum,
+    splat,
+    store,
+)
+
+TILE_ROWS = 14 if BITS == 512 else 6
+TILE_VECTORS = 2
+
+
+def panel_width(dtype):
+    """Columns of a panel of B, and of a tile."""
+    return TILE_VECTORS * lanes_of(dtype)
+
+
+def _micro_kernel(vectors, row_major):
+    """Make the intrinsic for tiles `vectors` wide and A stored by rows or by depth.
+
+    ``f(a, a_start, a_stride, b, b_start, tile, depth)`` overwrites the first `vectors` vectors of
+    each row of `tile`; A's element (i, k) is ``a[a_start + i * a_stride + k]``, or with
+    ``row_major=False`` ``a[a_start + k * a_stride + i]``. The depth is at least 1.
+    """
+
+    @intrinsic
+    def micro_kernel(typingctx, a, a_start, a_stride, b, b_start, tile, depth):
+        dtype = b.dtype
+        lane_count, vector = lanes_of(dtype), llvm_vector(dtype)
+
+        def codegen(context, builder, signature, args):
+            zero = ir.Constant(INT, 0)
+            a_pointer = build_pointer(context, builder, a, args[0], args[1])
+            b_pointer = build_pointer(context, builder, b, args[3], args[4])
+            tile_pointer = build_pointer(context, builder, tile, args[5], zero)
+            a_stride, depth = args[2], args[6]
+            rows = [a_pointer]
+            for _ in range(1, TILE_ROWS):
+                step = a_stride if row_major else ir.Constant(INT, 1)
+                rows.append(builder.gep(rows[-1], [step]))
+
+            before = builder.block
+            loop = builder.append_basic_block("depth")
+            done = builder.append_basic_block("done")
+            builder.branch(loop)
+            builder.position_at_end(loop)
+            k = builder.phi(INT)
+            k.add_incoming(zero, before)
+            sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(TILE_ROWS)]
+            for row in sums:
+                for phi in row:
+                    phi.add_incoming(ir.Constant(vector, [0.0] * lane_count), before)
+
+            b_row = builder.gep(b_pointer, [builder.mul(k, ir.Constant(INT, panel_width(dtype)))])
+            b_vectors = [
+                build_load(builder, builder.gep(b_row, [ir.Constant(INT, j * lane_count)]), dtype)
+                for j in range(vectors)
+            ]
+            a_step = k if row_major else builder.mul(k, a_stride)
+            new_sums = []
+            for i in range(TILE_ROWS):
+                number = builder.load(builder.gep(rows[i], [a_step]))
+                spread = build_splat(builder, number, dtype)
+                new_sums.append(
+                    [build_fma(builder, spread, v, s, dtype) for v, s in zip(b_vectors, sums[i])]
+                )
+            k_next = builder.add(k, ir.Constant(INT, 1))
+            k.add_incoming(k_next, loop)
+            for row, new_row in zip(sums, new_sums):
+                for phi, value in zip(row, new_row):
+                    phi.add_incoming(value, loop)
+            builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, done)
+
+            builder.position_at_end(done)
+            for i, row in enumerate(new_sums):
+                for j, value in enumerate(row):
+                    at = ir.Constant(INT, i * panel_width(dtype) + j * lane_count)
+                    build_store(builder, value, builder.gep(tile_pointer, [at]), dtype)
+            return context.get_dummy_value()
+
+        signature = types.void(a, types.intp, types.intp, b, types.intp, tile, types.intp)
+        return signature, codegen
+
+    return micro_kernel
+
+
+_rows_wide = _micro_kernel(2, row_major=True)
+_rows_narrow = _micro_kernel(1, row_major=True)
+_depth_wide = _micro_kernel(2, row_major=False)
+_depth_narrow = _micro_kernel(1, row_major=False)
+
+
+@inline
+def multiply_rows(a, a_start, a_stride, b, b_start, columns, tile, depth):
+    """tile = A B for `TILE_ROWS` rows of A stored by rows; `columns` of the panel at b_start are in use."""
+    if columns > lanes(b):
+        _rows_wide(a, a_start, a_stride, b, b_start, tile, depth)
+    else:
+        _rows_narrow(a, a_start, a_stride, b, b_start, tile, depth)
+
+
+@inline
+def multiply_depth(a, a_start, a_stride, b, b_start, columns, tile, depth):
+    """tile = A B for `TILE_ROWS` rows of A stored by depth, i.e. A is the transposed of `a`."""
+    if columns > lanes(b):
+        _depth_wide(a, a_start, a_stride, b, b_start, tile, depth)
+    else:
+        _depth_narrow(a, a_start, a_stride, b, b_start, tile, depth)
+
+
+@inline
+def copy(source, start, target, at, count):
+    """target[at : at + count] = source[start : start + count], by flat index."""
+    done = 0
+    while done + lanes(target) <= count:
+        store(target, at + done, load(source, start + done))
+        done += lanes(target)
+    for i in range(done, count):
+        target[at + i] = source[start + i]
+
+
+@inline
+def pack_row(source, start, columns, panels, depth, k):
+    """Row k of panels `depth` rows high, from `columns` numbers side by side in `source`.
+
+    What is left of the last panel keeps its old numbers: the tile's columns there are not used.
+    """
+    width = TILE_VECTORS * lanes(panels)
+    for j in range(0, columns, width):
+        copy(source, start + j, panels, (j * depth + k * width), min(width, columns - j))
+
+
+@inline
+def put_tile(tile, rows, columns, y, starts, first_row, column, add, bias, finish, relu):
+    """Bring the valid part of a tile to its place in `y`.
+
+    Row i of the tile begins at ``y[starts[first_row + i] + column]``. With `add` it is added to
+    what is there (an earlier block of the depth), with `finish` the bias is added and ReLU applied.
+    """
+    width = TILE_VECTORS * lanes(tile)
+    has_bias = finish and bias.size > 0
+    rectify = finish and relu
+    zero = splat(tile, tile.dtype.type(0))
+    for i in range(rows):
+        at = starts[first_row + i] + column
+        j = 0
+        while j + lanes(tile) <= columns:
+            v = load(tile, i * width + j)
+            if add:
+                v = load(y, at + j) + v
+            if has_bias:
+                v = v + load(bias, column + j)
+            if rectify:
+                v = maximum(v, zero)
+            store(y, at + j, v)
+            j += lanes(tile)
+        while j < columns:
+            number = tile[i * width + j]
+            if add:
+                number = y[at + j] + number
+            if has_bias:
+                number += bias[column + j]
+            if rectify and number < 0.0:
+                number = number * 0
+            y[at + j] = number
+            j += 1

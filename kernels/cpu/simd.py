@@ -1,0 +1,203 @@
+"""SIMD registers as a Numba type: a kernel loads, computes and stores whole vectors.
+
+A vector holds as many numbers as the processor's widest register: 16 float32 with AVX-512, 8 with
+AVX2, 4 with SSE or NEON. Inside a jitted function::
+
+    v = load(x, i)                  # x[i : i + lanes] of a C-contiguous array, by flat index
+    v = maximum(v + load(b, j), splat(x, 0.0))
+    store(y, i, v)
+
+Nothing checks bounds. The loops are written for ``lanes(x)`` numbers at a time with a scalar
+remainder, so that nothing beyond an array's end is ever touched.
+"""
+
+import operator
+import os
+
+import llvmlite.binding
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, overload, register_model
+
+ENVIRONMENT = "TINYFCN_SIMD"
+WIDTHS = {"avx512": 512, "avx2": 256, "128": 128}
+
+
+def host_width():
+    """Bits of the widest SIMD register of this machine that is worth using."""
+    features = llvmlite.binding.get_host_cpu_features()
+    if features.get("avx512f"):
+        return 512
+    if features.get("avx2") and features.get("fma"):
+        return 256
+    return 128
+
+
+def chosen_width():
+    """Bits of the registers to compile for: `TINYFCN_SIMD` (avx512, avx2 or 128), else the host's.
+
+    A width above the host's works too, since LLVM splits what the machine cannot hold; it is only
+    slower.
+    """
+    name = os.environ.get(ENVIRONMENT, "").strip().lower()
+    if not name:
+        return host_width()
+    if name not in WIDTHS:
+        raise ValueError(f"{ENVIRONMENT}={name}: choose one of {', '.join(WIDTHS)}")
+    return WIDTHS[name]
+
+
+BITS = chosen_width()
+LLVM_FLOAT = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+INT = ir.IntType(64)
+
+
+def lanes_of(dtype):
+    """How many numbers of the Numba or NumPy `dtype` a register holds."""
+    return BITS // (dtype.bitwidth if isinstance(dtype, types.Type) else 8 * dtype.itemsize)
+
+
+class VectorType(types.Type):
+    """The Numba type of a register full of `dtype`."""
+
+    def __init__(self, dtype):
+        self.dtype = dtype
+        super().__init__(f"vector({dtype} x {lanes_of(dtype)})")
+
+
+@register_model(VectorType)
+class VectorModel(models.PrimitiveModel):
+    def __init__(self, dmm, fe_type):
+        super().__init__(dmm, fe_type, llvm_vector(fe_type.dtype))
+
+
+# ---- LLVM building blocks, also for the matrix product's micro-kernel
+
+
+def llvm_vector(dtype):
+    return ir.VectorType(LLVM_FLOAT[dtype], lanes_of(dtype))
+
+
+def build_splat(builder, number, dtype):
+    """All lanes equal to the scalar `number`."""
+    vector = llvm_vector(dtype)
+    undefined = ir.Constant(vector, ir.Undefined)
+    first = builder.insert_element(undefined, number, ir.Constant(ir.IntType(32), 0))
+    lanes = ir.VectorType(ir.IntType(32), vector.count)
+    return builder.shuffle_vector(first, undefined, ir.Constant(lanes, [0] * vector.count))
+
+
+def build_load(builder, pointer, dtype):
+    """Load a vector from a pointer to its first number; it need not be aligned."""
+    address = builder.bitcast(pointer, llvm_vector(dtype).as_pointer())
+    return builder.load(address, align=dtype.bitwidth // 8)
+
+
+def build_store(builder, vector, pointer, dtype):
+    address = builder.bitcast(pointer, vector.type.as_pointer())
+    builder.store(vector, address, align=dtype.bitwidth // 8)
+
+
+def build_fma(builder, x, y, z, dtype):
+    """x * y + z, rounded once."""
+    vector = llvm_vector(dtype)
+    name = f"llvm.fma.v{vector.count}f{dtype.bitwidth}"
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(vector, [vector] * 3), name
+    )
+    return builder.call(function, [x, y, z])
+
+
+def build_pointer(context, builder, array_type, array, index):
+    """The address of the number at flat `index` of an array."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [index])
+
+
+# ---- what kernels use
+
+
+@intrinsic
+def lanes(typingctx, array):
+    """How many numbers of the array's dtype a register holds: a constant to the compiler."""
+    count = lanes_of(array.dtype)
+
+    def codegen(context, builder, signature, args):
+        return ir.Constant(INT, count)
+
+    return types.intp(array), codegen
+
+
+@intrinsic
+def load(typingctx, array, index):
+    """The vector at flat `index` of a C-contiguous array."""
+
+    def codegen(context, builder, signature, args):
+        pointer = build_pointer(context, builder, array, args[0], args[1])
+        return build_load(builder, pointer, array.dtype)
+
+    return VectorType(array.dtype)(array, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx, array, index, vector):
+    """Write a vector to flat `index` of a C-contiguous array."""
+
+    def codegen(context, builder, signature, args):
+        pointer = build_pointer(context, builder, array, args[0], args[1])
+        build_store(builder, args[2], pointer, array.dtype)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, vector), codegen
+
+
+@intrinsic
+def splat(typingctx, array, number):
+    """A vector of the array's dtype with every lane equal to `number`."""
+    dtype = array.dtype
+
+    def codegen(context, builder, signature, args):
+        return build_splat(builder, args[1], dtype)
+
+    return VectorType(dtype)(array, dtype), codegen
+
+
+@intrinsic
+def fma(typingctx, x, y, z):
+    """x * y + z, rounded once."""
+
+    def codegen(context, builder, signature, args):
+        return build_fma(builder, *args, x.dtype)
+
+    return x(x, x, x), codegen
+
+
+@intrinsic
+def maximum(typingctx, x, y):
+    """The larger of x and y in every lane; NaN where x is NaN."""
+
+    def codegen(context, builder, signature, args):
+        keep = builder.fcmp_unordered(">", args[0], args[1])
+        return builder.select(keep, args[0], args[1])
+
+    return x(x, x), codegen
+
+
+def _operator(function, instruction):
+    @intrinsic
+    def build(typingctx, x, y):
+        def codegen(context, builder, signature, args):
+            return getattr(builder, instruction)(*args)
+
+        return x(x, x), codegen
+
+    @overload(function)
+    def typed(x, y):
+        if isinstance(x, VectorType) and x == y:
+            return lambda x, y: build(x, y)
+
+
+_operator(operator.add, "fadd")
+_operator(operator.sub, "fsub")
+_operator(operator.mul, "fmul")

@@ -1,0 +1,41 @@
+"""Updates of parameters, in place."""
+
+import numpy as np
+from numba import prange
+
+from .checks import check_arrays, check_match
+from .compilation import kernel
+from .elementwise import block_range, block_count
+
+
+@kernel
+def _sgd_momentum(w, g, v, rate, momentum, decay):
+    for block in prange(block_count(w.size)):
+        start, stop = block_range(block, w.size)
+        for i in range(start, stop):
+            v[i] = momentum * v[i] + rate * (g[i] + decay * w[i])
+            w[i] -= v[i]
+
+
+def sgd_momentum(w, g, v, rate, momentum, decay):
+    """Stochastic gradient descent with momentum and weight decay, as Caffe's SGDSolver::
+
+        v = momentum * v + rate * (g + decay * w)
+        w = w - v
+
+    `w` and `v` are modified; all three are C-contiguous arrays of one shape and dtype.
+    """
+    check_arrays("sgd_momentum", w=(w, w.ndim), g=(g, w.ndim), v=(v, w.ndim))
+    check_match("sgd_momentum: shape of g", g.shape, w.shape)
+    check_match("sgd_momentum: shape of v", v.shape, w.shape)
+    if not (w.flags.c_contiguous and w.flags.writeable and v.flags.c_contiguous):
+        raise ValueError("sgd_momentum: w and v are modified and must be C-contiguous, writable")
+    number = w.dtype.type
+    _sgd_momentum(
+        w.reshape(-1),
+        np.ascontiguousarray(g).reshape(-1),
+        v.reshape(-1),
+        number(rate),
+        number(momentum),
+        number(decay),
+    )

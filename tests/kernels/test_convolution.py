@@ -1,0 +1,280 @@
+"""Convolution, forwards and backwards."""
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import scipy.signal
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tinyfcn.kernels import cpu, geometry, naive
+from tinyfcn.kernels.cpu import gathered_product
+
+
+def case(x, w, **options):
+    """The shapes and options of a convolution; x (n, h, w, in), w (kh, kw, in/groups, out)."""
+    return SimpleNamespace(x=x, w=w, options=options)
+
+
+CASES = {
+    "one pixel, 1x1": case((1, 1, 1, 1), (1, 1, 1, 1)),
+    "one pixel, 3x3 padded": case((1, 1, 1, 3), (3, 3, 3, 2), padding=(1, 1)),
+    "smaller than the kernel": case((1, 2, 3, 2), (5, 7, 2, 3), padding=(2, 2)),
+    "kernel as large as the image": case((2, 3, 4, 5), (3, 4, 5, 16)),
+    "odd sizes": case((1, 7, 5, 3), (3, 3, 3, 5), padding=(1, 1)),
+    "even kernel": case((1, 5, 6, 3), (2, 4, 3, 3), padding=(1, 0)),
+    "empty batch": case((0, 4, 4, 3), (3, 3, 3, 2), padding=(1, 1)),
+    "1 to 64": case((1, 3, 3, 1), (3, 3, 1, 64), padding=(1, 1)),
+    "3 to 16": case((2, 4, 3, 3), (3, 3, 3, 16), padding=(1, 1)),
+    "16 to 17": case((1, 3, 4, 16), (3, 3, 16, 17), padding=(1, 1)),
+    "21 to 33": case((1, 3, 3, 21), (3, 1, 21, 33), padding=(1, 0)),
+    "33 to 21, 1x1": case((1, 4, 5, 33), (1, 1, 33, 21)),
+    "64 to 5": case((1, 3, 3, 64), (3, 3, 64, 5), padding=(1, 1)),
+    "stride": case((1, 7, 8, 2), (3, 3, 2, 3), stride=(2, 3), padding=(1, 1)),
+    "stride larger than the kernel": case((1, 9, 8, 2), (2, 1, 2, 3), stride=(4, 3)),
+    "stride 1x1": case((1, 5, 5, 4), (1, 1, 4, 3), stride=(2, 2)),
+    "stride leaves pixels unused": case((1, 6, 6, 2), (2, 2, 2, 2), stride=(3, 3), padding=(0, 1)),
+    "dilation": case((1, 7, 9, 2), (3, 3, 2, 3), padding=(2, 1), dilation=(2, 3)),
+    "dilation, stride": case((2, 9, 8, 3), (2, 3, 3, 2), stride=(2, 1), dilation=(3, 2)),
+    "large padding": case((1, 2, 2, 2), (3, 3, 2, 2), padding=(6, 5)),
+    "two groups": case((1, 5, 4, 6), (3, 3, 3, 4), padding=(1, 1), groups=2),
+    "depthwise": case((1, 5, 5, 5), (3, 3, 1, 5), padding=(1, 1), groups=5),
+    "depthwise, two each": case((1, 4, 4, 3), (3, 3, 1, 6), stride=(2, 2), groups=3),
+    "one row": case((1, 1, 9, 3), (1, 3, 3, 4), padding=(0, 1)),
+    "one column": case((1, 9, 1, 3), (3, 1, 3, 4), padding=(1, 0)),
+}
+
+
+def arrays(shapes, rng, dtype):
+    """Return x, w, b and gy of a case."""
+    options = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), **shapes.options}
+    size = [geometry.convolution_size(shapes.x[1 + i], shapes.w[i], options["stride"][i],
+                                      options["padding"][i], options["dilation"][i])
+            for i in (0, 1)]
+    out = shapes.w[3]
+    return [rng.standard_normal(shape, dtype)
+            for shape in (shapes.x, shapes.w, (out,), (shapes.x[0], *size, out))]
+
+
+def compare(shapes, rng, dtype, agree):
+    x, w, b, gy = arrays(shapes, rng, dtype)
+    options = shapes.options
+    terms = w[..., 0].size + 1
+    for bias, relu in [(None, False), (b, True)]:
+        agree(cpu.convolution_forward(x, w, bias, relu=relu, **options),
+              naive.convolution_forward(x, w, bias, relu=relu, **options), terms)
+    agree(cpu.convolution_backward_input(gy, w, x.shape[1:3], **options),
+          naive.convolution_backward_input(gy, w, x.shape[1:3], **options), w.size)
+    agree(cpu.convolution_backward_weights(x, gy, w.shape[:2], **options),
+          naive.convolution_backward_weights(x, gy, w.shape[:2], **options), gy[..., 0].size)
+    agree(cpu.convolution_backward_bias(gy), naive.convolution_backward_bias(gy), gy[..., 0].size)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cpu_gives_what_naive_gives(name, rng, dtype, agree):
+    compare(CASES[name], rng, dtype, agree)
+
+
+@pytest.mark.parametrize("tiles", [1, 2])
+@pytest.mark.parametrize("depth_bytes", [1, 24, 40])
+def test_block_sizes_do_not_matter(tiles, depth_bytes, monkeypatch, rng, dtype, agree):
+    """Blocks far smaller than the images and sums of the cases, so that all of them are cut."""
+    monkeypatch.setattr(gathered_product, "BLOCK_PIXELS", tiles * gathered_product.TILE_ROWS)
+    monkeypatch.setattr(gathered_product, "BLOCK_DEPTH_BYTES", depth_bytes)
+    for name in ["odd sizes", "stride", "dilation, stride", "two groups", "3 to 16", "empty batch"]:
+        compare(CASES[name], rng, dtype, agree)
+
+
+@st.composite
+def random_cases(draw, largest=3):
+    """Convolutions of all kinds whose kernel fits the padded image."""
+    small = st.integers(1, largest)
+    groups, group_in, group_out = draw(small), draw(small), draw(small)
+    kernel, stride = (draw(st.tuples(small, small)) for _ in range(2))
+    dilation = draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    padding = draw(st.tuples(st.integers(0, 2), st.integers(0, 2)))
+    size = [max(1, dilation[i] * (kernel[i] - 1) + 1 - 2 * padding[i]) + draw(st.integers(0, 3))
+            for i in (0, 1)]
+    return case((draw(st.integers(0, 2)), *size, groups * group_in),
+                (*kernel, group_in, groups * group_out),
+                stride=stride, padding=padding, dilation=dilation, groups=groups)
+
+
+@given(shapes=random_cases(), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=60, deadline=None, derandomize=True, database=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_cpu_gives_what_naive_gives_at_random(shapes, seed, dtype, agree):
+    compare(shapes, np.random.default_rng(seed), dtype, agree)
+
+
+def test_forward_by_hand(ops, dtype):
+    x = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype).reshape(1, 3, 3, 1)
+    w = np.array([[1, 2], [3, -4]], dtype).reshape(2, 2, 1, 1)
+    # 1*1 + 2*2 + 4*3 - 5*4 = -3, each step right adds 2, each step down 3 * 2
+    y = ops.convolution_forward(x, w)
+    assert y.dtype == dtype
+    assert y[0, :, :, 0].tolist() == [[-3, -1], [3, 5]]
+    assert ops.convolution_forward(x, w, relu=True)[0, :, :, 0].tolist() == [[0, 0], [3, 5]]
+    b = np.array([2], dtype)
+    assert ops.convolution_forward(x, w, b)[0, :, :, 0].tolist() == [[-1, 1], [5, 7]]
+    assert ops.convolution_forward(x, w, b, relu=True)[0, :, :, 0].tolist() == [[0, 1], [5, 7]]
+    # The kernel's last tap alone meets the upper left corner: the kernel is not flipped.
+    y = ops.convolution_forward(x, w, padding=(1, 1))[0, :, :, 0]
+    assert y.tolist() == [[-4, -5, -6, 9], [-14, -3, -1, 21], [-20, 3, 5, 33], [14, 23, 26, 9]]
+    assert ops.convolution_forward(x, w, stride=(1, 2), padding=(0, 1))[0, :, :, 0].tolist() == [
+        [-14, -1], [-20, 5]]
+    assert ops.convolution_forward(x, w, dilation=(2, 2))[0, :, :, 0].tolist() == [
+        [1 + 2 * 3 + 3 * 7 - 4 * 9]]
+
+
+def test_channels_and_groups_by_hand(ops, dtype):
+    x = np.array([1, 10, 100, 1000], dtype).reshape(1, 1, 1, 4)
+    w = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], dtype).reshape(1, 1, 2, 4)
+    y = ops.convolution_forward(x, w, groups=2)
+    assert y.ravel().tolist() == [51, 62, 7300, 8400]
+    gx = ops.convolution_backward_input(y, w, (1, 1), groups=2)
+    assert gx.ravel().tolist() == [51 + 124, 255 + 372, 21900 + 33600, 51100 + 67200]
+    gw = ops.convolution_backward_weights(x, np.ones_like(y), (1, 1), groups=2)
+    assert gw[0, 0].tolist() == [[1, 1, 100, 100], [10, 10, 1000, 1000]]
+
+
+def test_backward_by_hand(ops, dtype):
+    x = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype).reshape(1, 3, 3, 1)
+    w = np.array([[1, 2], [3, -4]], dtype).reshape(2, 2, 1, 1)
+    gy = np.array([[1, 0], [0, 10]], dtype).reshape(1, 2, 2, 1)
+    gx = ops.convolution_backward_input(gy, w, (3, 3))
+    assert gx.dtype == dtype
+    assert gx[0, :, :, 0].tolist() == [[1, 2, 0], [3, 6, 20], [0, 30, -40]]
+    gw = ops.convolution_backward_weights(x, gy, (2, 2))
+    assert gw.dtype == dtype
+    assert gw[:, :, 0, 0].tolist() == [[51, 62], [84, 95]]
+    assert ops.convolution_backward_bias(gy).tolist() == [11]
+
+
+@pytest.mark.parametrize("stride, padding, dilation", [
+    ((1, 1), (0, 0), (1, 1)), ((2, 3), (1, 2), (1, 1)), ((1, 2), (2, 0), (2, 3))])
+def test_forward_is_scipys_correlation(stride, padding, dilation, ops, rng):
+    x, w = rng.standard_normal((2, 9, 10, 3)), rng.standard_normal((3, 2, 3, 4))
+    spread = np.zeros((dilation[0] * 2 + 1, dilation[1] + 1, 3, 4))
+    spread[::dilation[0], ::dilation[1]] = w
+    py, px = padding
+    padded = np.pad(x, ((0, 0), (py, py), (px, px), (0, 0)))
+    expected = np.stack([
+        scipy.signal.correlate(image, spread[..., j], mode="valid")[..., 0]
+        for image in padded for j in range(4)])
+    expected = expected.reshape(2, 4, *expected.shape[1:]).transpose(0, 2, 3, 1)
+    y = ops.convolution_forward(x, w, stride=stride, padding=padding, dilation=dilation)
+    np.testing.assert_allclose(y, expected[:, ::stride[0], ::stride[1]], rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_backward_is_the_adjoint_of_forward(name, ops, rng):
+    x, w, b, gy = arrays(CASES[name], rng, np.float64)
+    options = CASES[name].options
+    forward = np.vdot(gy, ops.convolution_forward(x, w, **options))
+    gx = ops.convolution_backward_input(gy, w, x.shape[1:3], **options)
+    gw = ops.convolution_backward_weights(x, gy, w.shape[:2], **options)
+    assert np.vdot(gx, x) == pytest.approx(forward, rel=1e-12, abs=1e-12)
+    assert np.vdot(gw, w) == pytest.approx(forward, rel=1e-12, abs=1e-12)
+    biased = np.vdot(gy, ops.convolution_forward(x, w, b, **options))
+    gb = ops.convolution_backward_bias(gy)
+    assert np.vdot(gb, b) == pytest.approx(biased - forward, rel=1e-11, abs=1e-11)
+
+
+@pytest.mark.parametrize("x_shape, w_shape, padding", [
+    ((1, 40, 50, 3), (3, 3, 3, 64), (1, 1)), ((2, 23, 19, 64), (3, 3, 64, 48), (1, 1)),
+    ((1, 12, 13, 20), (7, 7, 20, 130), (0, 0)), ((1, 31, 33, 96), (1, 1, 96, 21), (0, 0)),
+    ((1, 5, 6, 3), (3, 3, 3, 16), (30, 30))])
+def test_sizes_of_real_layers(x_shape, w_shape, padding, dtype, rng, agree):
+    """Images that take many tiles, by FFT and by the dot test: too slow for plain loops."""
+    x, w = rng.standard_normal(x_shape, dtype), rng.standard_normal(w_shape, dtype)
+    py, px = padding
+    padded = np.pad(x.astype(np.float64), ((0, 0), (py, py), (px, px), (0, 0)))
+    flipped = w[::-1, ::-1].astype(np.float64)
+    size = [geometry.convolution_size(x_shape[1 + i], w_shape[i], 1, padding[i]) for i in (0, 1)]
+    expected = np.zeros((x_shape[0], *size, w_shape[3]))
+    for j in range(w_shape[3]):
+        expected[..., j] = scipy.signal.fftconvolve(
+            padded, flipped[None, :, :, :, j], mode="valid", axes=(1, 2)).sum(axis=3)
+    y = cpu.convolution_forward(x, w, padding=padding)
+    agree(y, expected.astype(dtype), w[..., 0].size)
+    gy = rng.standard_normal(y.shape, dtype)
+    forward = np.vdot(gy.astype(np.float64), expected)
+    gx = cpu.convolution_backward_input(gy, w, x_shape[1:3], padding=padding)
+    gw = cpu.convolution_backward_weights(x, gy, w_shape[:2], padding=padding)
+    tolerance = 8 * np.finfo(dtype).eps * np.sqrt(gy.size) * w[..., 0].size
+    assert np.vdot(gx.astype(np.float64), x) == pytest.approx(forward, abs=tolerance)
+    assert np.vdot(gw.astype(np.float64), w) == pytest.approx(forward, abs=tolerance)
+
+
+def test_a_nan_reaches_only_the_windows_that_hold_it(ops, dtype):
+    x, w = np.ones((1, 6, 6, 3), dtype), np.ones((3, 3, 3, 5), dtype)
+    x[0, 2, 3, 1] = np.nan
+    expected = np.zeros((1, 6, 6, 5), bool)
+    expected[0, 1:4, 2:5] = True
+    for relu in (False, True):
+        y = ops.convolution_forward(x, w, np.zeros(5, dtype), padding=(1, 1), relu=relu)
+        np.testing.assert_array_equal(np.isnan(y), expected)
+    # Nor does it stay behind in memory that is used again.
+    y = ops.convolution_forward(np.ones((1, 3, 2, 1), dtype), np.ones((3, 3, 1, 2), dtype),
+                                padding=(1, 1))
+    assert y[0, :, :, 1].tolist() == [[4, 4], [6, 6], [4, 4]]
+
+
+@pytest.mark.parametrize("x, w, options, message", [
+    ((1, 5, 5, 4), (3, 3, 3, 2), {}, "4 channels.*(3, 3, 3, 2)"),
+    ((5, 5, 3), (3, 3, 3, 2), {}, "x .*(5, 5, 3)"),
+    ((1, 5, 5, 3), (3, 3, 3), {}, "w .*(3, 3, 3)"),
+    ((1, 5, 5, 4), (3, 3, 2, 3), {"groups": 2}, "(3, 3, 2, 3).*groups=2"),
+    ((1, 5, 5, 4), (3, 3, 4, 4), {"groups": 2}, "(3, 3, 4, 4).*groups=2"),
+    ((1, 5, 5, 4), (3, 3, 2, 4), {}, "4 channels.*(3, 3, 2, 4).*groups=1"),
+    ((1, 5, 5, 4), (3, 3, 4, 4), {"groups": 0}, "groups=0"),
+])
+def test_forward_shapes_that_do_not_fit(x, w, options, message):
+    with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        cpu.convolution_forward(np.zeros(x), np.zeros(w), **options)
+
+
+@pytest.mark.parametrize("b", [(3,), (1, 2), ()])
+def test_bias_that_does_not_fit(b):
+    with pytest.raises(ValueError, match=re.escape(str(b))):
+        cpu.convolution_forward(np.zeros((1, 5, 5, 3)), np.zeros((3, 3, 3, 2)), np.zeros(b))
+
+
+@pytest.mark.parametrize("options, message", [
+    ({}, "kernel larger than padded input"),
+    ({"padding": (3, 3), "stride": (0, 1)}, "stride must be at least 1"),
+    ({"padding": (-1, 3)}, "padding must be at least 0"),
+    ({"padding": (3, 3), "dilation": (1, 0)}, "dilation must be at least 1"),
+])
+def test_sizes_that_do_not_fit(options, message):
+    with pytest.raises(ValueError, match=message):
+        cpu.convolution_forward(np.zeros((1, 2, 2, 1)), np.zeros((3, 3, 1, 1)), **options)
+
+
+@pytest.mark.parametrize("gy, w, input_size, groups", [
+    ((1, 3, 3, 2), (3, 3, 3, 4), (5, 5), 1),      # channels
+    ((1, 3, 3, 4), (3, 3, 3, 4), (6, 5), 1),      # a row too many
+    ((1, 3, 3, 4), (3, 3, 3, 4), (5, 4), 1),      # a column too few
+    ((3, 3, 4), (3, 3, 3, 4), (5, 5), 1),         # axes
+    ((1, 3, 3, 4), (3, 3, 3, 4), (5, 5), 3),      # groups
+])
+def test_backward_input_shapes_that_do_not_fit(gy, w, input_size, groups):
+    message = "groups" if groups > 1 else re.escape(str(gy))
+    with pytest.raises(ValueError, match=message):
+        cpu.convolution_backward_input(np.zeros(gy), np.zeros(w), input_size, groups=groups)
+
+
+@pytest.mark.parametrize("x, gy, kernel_size, groups", [
+    ((1, 5, 5, 3), (1, 3, 3, 4), (2, 3), 1),
+    ((1, 5, 5, 3), (1, 3, 3, 4), (3, 4), 1),
+    ((2, 5, 5, 3), (1, 3, 3, 4), (3, 3), 1),
+    ((1, 5, 5, 3), (3, 3, 4), (3, 3), 1),
+    ((1, 5, 5, 3), (1, 3, 3, 4), (3, 3), 2),
+    ((1, 5, 5, 4), (1, 3, 3, 3), (3, 3), 2),
+])
+def test_backward_weights_shapes_that_do_not_fit(x, gy, kernel_size, groups):
+    message = "groups" if groups > 1 else re.escape(str(gy))
+    with pytest.raises(ValueError, match=message):
+        cpu.convolution_backward_weights(np.zeros(x), np.zeros(gy), kernel_size, groups=groups)

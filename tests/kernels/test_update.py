@@ -1,0 +1,75 @@
+"""The update of weights by stochastic gradient descent with momentum."""
+import re
+
+import numpy as np
+import pytest
+
+from tinyfcn.kernels import cpu, naive
+
+
+@pytest.mark.parametrize("shape", [(1,), (7,), (16,), (17,), (3, 3, 5, 21), (1, 1, 64, 33), (0,),
+                                   (2, 3)])
+def test_cpu_gives_what_naive_gives(shape, rng, dtype, agree):
+    w, g, v = (rng.standard_normal(shape, dtype) for _ in range(3))
+    expected_w, expected_v = w.copy(), v.copy()
+    for _ in range(3):
+        assert naive.sgd_momentum(expected_w, g, expected_v, 0.1, 0.9, 0.01) is None
+        assert cpu.sgd_momentum(w, g, v, 0.1, 0.9, 0.01) is None
+    agree(w, expected_w, 4)
+    agree(v, expected_v, 4)
+
+
+def test_by_hand(ops, dtype):
+    w, g, v = np.array([[1, -2], [3, 8], [0, 4]], dtype)
+    ops.sgd_momentum(w, g, v, 0.5, 0.25, 0.125)
+    # v = 0.25 v + 0.5 (g + 0.125 w)
+    assert v.tolist() == [1.5625, 4.875]
+    assert w.tolist() == [-0.5625, -6.875]
+    assert g.tolist() == [3, 8]
+    ops.sgd_momentum(w, g, v, 0, 0.5, 1)
+    assert v.tolist() == [0.78125, 2.4375]
+    assert w.tolist() == [-1.34375, -9.3125]
+
+
+def test_a_view_is_updated_or_refused(rng, dtype):
+    """But never left as it was without a word."""
+    w, g, v = (rng.standard_normal((6, 5), dtype) for _ in range(3))
+    expected_w, expected_v = w[:, ::2].copy(), v[:, ::2].copy()
+    before = w.copy()
+    naive.sgd_momentum(expected_w, g[:, ::2], expected_v, 0.1, 0.9, 0)
+    try:
+        cpu.sgd_momentum(w[:, ::2], g[:, ::2], v[:, ::2], 0.1, 0.9, 0)
+    except ValueError as error:
+        assert "contiguous" in str(error)
+        np.testing.assert_array_equal(w, before)
+    else:
+        np.testing.assert_allclose(w[:, ::2], expected_w, rtol=1e-5)
+        np.testing.assert_allclose(v[:, ::2], expected_v, rtol=1e-5)
+        np.testing.assert_array_equal(w[:, 1::2], before[:, 1::2])
+
+
+def test_gradients_may_be_views_and_read_only(rng, dtype, agree):
+    w, v = rng.standard_normal((2, 6, 5), dtype)
+    g = rng.standard_normal((5, 6), dtype).T
+    g.flags.writeable = False
+    expected_w, expected_v = w.copy(), v.copy()
+    cpu.sgd_momentum(w, g, v, 0.1, 0.9, 0.1)
+    naive.sgd_momentum(expected_w, g, expected_v, 0.1, 0.9, 0.1)
+    agree(w, expected_w, 4)
+    agree(v, expected_v, 4)
+
+
+@pytest.mark.parametrize("wrong", [0, 2])
+def test_read_only_weights_are_an_error(wrong):
+    arrays = [np.zeros(4) for _ in range(3)]
+    arrays[wrong].flags.writeable = False
+    with pytest.raises(ValueError, match="read-only"):
+        cpu.sgd_momentum(*arrays, 0.1, 0.9, 0)
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 2])
+def test_shapes_that_do_not_fit(wrong):
+    arrays = [np.zeros((2, 3)) for _ in range(3)]
+    arrays[wrong] = np.zeros((3, 2))
+    with pytest.raises(ValueError, match=re.escape("(3, 2)")):
+        cpu.sgd_momentum(*arrays, 0.1, 0.9, 0)

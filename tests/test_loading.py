@@ -1,0 +1,289 @@
+"""From files to nets: strict, checked before memory is taken, and never half done."""
+import json
+import logging
+import sys
+
+import h5py
+import numpy as np
+import pytest
+
+import tinyfcn
+from tinyfcn import loading, weights
+from tinyfcn.weights import WeightsError
+
+PREPROCESSING = {"channel_order": "RGB", "scale": 1 / 255, "mean": [0.5, 0.4, 0.3],
+                 "std": [0.2, 0.2, 0.25]}
+
+
+class SmallNet:
+    """What the loader asks of a net, with a few parameters of an FCN."""
+
+    def __init__(self, classes=2, width=0.125, fc_channels=8, in_channels=3, dtype="float32",
+                 name="fcn8s", geometry="same", upsampling="fixed"):
+        trunk = int(512 * width)
+        self.name = name
+        self.arguments = {"classes": classes, "width": width, "fc_channels": fc_channels,
+                          "in_channels": in_channels, "dtype": np.dtype(dtype),
+                          "geometry": geometry, "upsampling": upsampling}
+        self.params = {
+            "conv1_1/weights": np.zeros((3, 3, in_channels, 4), dtype),
+            "conv5_3/weights": np.zeros((3, 3, 4, trunk), dtype),
+            "fc6/weights": np.zeros((7, 7, trunk, fc_channels), dtype),
+            "score_fr/weights": np.zeros((1, 1, fc_channels, classes), dtype),
+            "score_fr/bias": np.zeros(classes, dtype),
+        }
+        self.preprocessing = {"channel_order": "BGR", "scale": 1.0,
+                              "mean": [103.939, 116.779, 123.68], "std": [1.0, 1.0, 1.0]}
+        self.class_names = None
+        self.colours = None
+        self.ignore_label = 255
+
+
+class Models:
+    BY_NAME = {"fcn8s": SmallNet, "fcn16s": SmallNet}
+
+
+@pytest.fixture(autouse=True)
+def small_models(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tinyfcn.models", Models)
+    monkeypatch.setattr(tinyfcn, "models", Models, raising=False)
+
+
+def filled(**arguments):
+    net = SmallNet(**arguments)
+    rng = np.random.default_rng(1)
+    for array in net.params.values():
+        # Sixteenths are exact in half precision.
+        array[...] = rng.integers(-64, 64, array.shape) / 16
+    net.class_names = ["road", "sky"]
+    net.colours = [(128, 64, 128), (128, 128, 128)]
+    net.ignore_label = 11
+    net.preprocessing = dict(PREPROCESSING)
+    return net
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "saved.h5"
+    loading.save_model(filled(), path, {"epochs": 3}, dtype="float16")
+    return path
+
+
+def rewrite(path, change):
+    """Write the file anew with its description changed."""
+    about = weights.describe(path)
+    tensors = weights.read(path)
+    change(about, tensors)
+    weights.write(path, tensors, about)
+
+
+def state(net):
+    return ({name: array.tobytes() for name, array in net.params.items()},
+            json.dumps([net.preprocessing, net.class_names, net.colours, net.ignore_label]))
+
+
+def refused(path, *patterns, net=None):
+    net = net or SmallNet()
+    before = state(net)
+    with pytest.raises(WeightsError) as caught:
+        tinyfcn.load_weights(net, path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    for pattern in patterns:
+        assert pattern in message, message
+    assert state(net) == before
+    return message
+
+
+def test_a_saved_net_comes_back_whole(saved):
+    net = SmallNet()
+    arrays = dict(net.params)
+    about = tinyfcn.load_weights(net, saved)
+    expected = filled()
+    for name, array in net.params.items():
+        assert array is arrays[name]
+        assert array.dtype == np.float32
+        np.testing.assert_array_equal(array, expected.params[name])
+    assert state(net) == state(expected)
+    assert net.colours == [(128, 64, 128), (128, 128, 128)]
+    assert about["training"] == {"epochs": 3}
+    assert about["arguments"]["dtype"] == "float32"
+
+
+def test_load_model_builds_the_net_that_was_saved(saved):
+    net = tinyfcn.load_model(saved)
+    assert net.arguments == filled().arguments
+    assert state(net) == state(filled())
+    assert tinyfcn.load_model(saved, "fcn8s").name == "fcn8s"
+
+
+def test_load_model_builds_double_precision(tmp_path):
+    tinyfcn.save_model(filled(dtype=np.float64), tmp_path / "a.h5")
+    net = tinyfcn.load_model(tmp_path / "a.h5")
+    assert net.params["fc6/weights"].dtype == np.float64
+    assert state(net) == state(filled(dtype=np.float64))
+
+
+def test_values_are_cast_to_the_nets_type(saved):
+    net = SmallNet(dtype=np.float64)
+    tinyfcn.load_weights(net, saved)
+    assert net.params["fc6/weights"].dtype == np.float64
+    np.testing.assert_array_equal(net.params["fc6/weights"], filled().params["fc6/weights"])
+
+
+def test_a_file_that_says_nothing_fills_parameters_only(tmp_path):
+    with h5py.File(tmp_path / "plain.h5", "w") as file:
+        for name, array in filled().params.items():
+            file[name] = array
+    net = SmallNet()
+    before = net.preprocessing
+    assert tinyfcn.load_weights(net, tmp_path / "plain.h5") == {}
+    assert net.preprocessing is before and net.class_names is None and net.ignore_label == 255
+    np.testing.assert_array_equal(net.params["score_fr/bias"], filled().params["score_fr/bias"])
+    with pytest.raises(WeightsError, match="does not say which model it is for"):
+        tinyfcn.load_model(tmp_path / "plain.h5")
+
+
+def test_missing_unused_and_misshaped_are_all_named(saved):
+    def change(about, tensors):
+        del tensors["score_fr/bias"]
+        tensors["score_fr/biases"] = np.zeros(2)
+        tensors["extra"] = np.zeros(1)
+        tensors["conv1_1/weights"] = np.zeros((4, 3, 3, 3))
+
+    rewrite(saved, change)
+    refused(saved, "does not fit fcn8s: ", "1 missing: score_fr/bias;",
+            "2 unused: extra, score_fr/biases;",
+            "1 misshaped: conv1_1/weights is (4, 3, 3, 3) in the file and (3, 3, 3, 4) in the net")
+
+
+def test_long_lists_are_cut_and_counted(saved):
+    rewrite(saved, lambda about, tensors: tensors.update(
+        {f"x{i:03}": np.zeros(1) for i in range(100)}))
+    message = refused(saved, "100 unused: x000, x001, x002, x003, x004, ...")
+    assert "x005" not in message
+
+
+def test_shapes_are_compared_before_data_are_read(saved, monkeypatch):
+    def read_data(*_):
+        raise AssertionError("data were read")
+
+    monkeypatch.setattr(weights, "read", read_data)
+    monkeypatch.setattr(weights, "read_into", read_data)
+    refused(saved, "misshaped", net=SmallNet(fc_channels=9))
+
+
+def test_weights_of_a_damaged_file(saved):
+    content = saved.read_bytes()
+    saved.write_bytes(content[:len(content) // 2])
+    refused(saved, "damaged")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_told(saved, caplog, value):
+    def change(about, tensors):
+        tensors["fc6/weights"][3, 3, 1, 2] = value
+
+    rewrite(saved, change)
+    with caplog.at_level(logging.WARNING, "tinyfcn"):
+        tinyfcn.load_weights(SmallNet(), saved)
+    assert caplog.messages == [f"{saved}: fc6/weights holds NaN or infinite values"]
+
+
+def test_good_weights_are_loaded_without_a_word(saved, caplog):
+    tinyfcn.load_weights(SmallNet(), saved)
+    assert caplog.messages == []
+
+
+def test_weights_made_for_another_use_are_told(saved, caplog):
+    tinyfcn.load_weights(SmallNet(name="fcn16s", geometry="caffe"), saved)
+    assert caplog.messages == [
+        f"{saved}: is for 'fcn8s', loaded into fcn16s",
+        f"{saved}: was made with geometry 'same', loaded into a net with caffe"]
+
+
+def set_argument(name, value):
+    return lambda about, tensors: about["arguments"].update({name: value})
+
+
+def set_field(name, value):
+    return lambda about, tensors: about.update({name: value})
+
+
+@pytest.mark.parametrize("change, pattern", [
+    (set_field("model", "resnet"), "is for an unknown model, 'resnet'"),
+    (set_field("model", ["fcn8s"]), "is for an unknown model, "),
+    (set_field("model", None), "does not say which model"),
+    (set_field("arguments", [1]), "arguments are not a JSON object"),
+    (set_argument("width", 1e9), "width cannot be 1000000000.0"),
+    (set_argument("width", 10**400), "width cannot be 1000"),
+    (set_argument("width", "1"), "width cannot be '1'"),
+    (set_argument("width", 0), "width cannot be 0"),
+    (set_argument("width", True), "width cannot be True"),
+    (set_argument("width", 1.0), "says width 1.0, but conv5_3/weights is (3, 3, 4, 64)"),
+    (set_argument("classes", 10**9), "classes cannot be 1000000000"),
+    (set_argument("classes", 2.0), "classes cannot be 2.0"),
+    (set_argument("classes", 60000), "says classes 60000, but score_fr/weights is (1, 1, 8, 2)"),
+    (set_argument("fc_channels", 4096), "says fc_channels 4096, but fc6/weights is"),
+    (set_argument("in_channels", 4), "says in_channels 4, but conv1_1/weights is (3, 3, 3, 4)"),
+    (set_argument("batch_norm", 1), "batch_norm cannot be 1"),
+    (set_argument("upsampling", "nearest"), "upsampling cannot be 'nearest'"),
+    (set_argument("geometry", None), "geometry cannot be None"),
+    (set_argument("dropout", 1.0), "dropout cannot be 1.0"),
+    (set_argument("dtype", "float16"), "dtype cannot be 'float16'"),
+    (set_argument("__class__", 1), "names an unknown argument, '__class__'"),
+    (set_argument("batch_norm", True), "no fcn8s can be built as it describes"),
+    (lambda about, tensors: about["arguments"].pop("fc_channels"), "says fc_channels 4096"),
+    (lambda about, tensors: tensors.pop("fc6/weights"), "does not fit fcn8s: fc6/weights missing"),
+    (lambda about, tensors: tensors.update({"fc6/weights": np.zeros(8)}),
+     "says fc_channels 8, but fc6/weights is (8,)"),
+])
+def test_a_description_cannot_ask_for_just_any_net(saved, change, pattern):
+    rewrite(saved, change)
+    with pytest.raises(WeightsError) as caught:
+        tinyfcn.load_model(saved)
+    message = str(caught.value)
+    assert message.startswith(f"{saved}: ") and "\n" not in message
+    assert pattern in message
+
+
+def test_the_model_asked_for_must_be_the_files(saved):
+    with pytest.raises(WeightsError, match="is for fcn8s, not for fcn32s"):
+        tinyfcn.load_model(saved, "fcn32s")
+
+
+def set_preprocessing(**changes):
+    return set_field("preprocessing", {**PREPROCESSING, **changes})
+
+
+@pytest.mark.parametrize("change, pattern", [
+    (set_field("preprocessing", None), "preprocessing is not channel_order"),
+    (set_field("preprocessing", {"mean": [0, 0, 0]}), "preprocessing is not channel_order"),
+    (set_preprocessing(channel_order="HSV"), "channel_order cannot be 'HSV'"),
+    (set_preprocessing(channel_order=["RGB"]), "channel_order cannot be ['RGB']"),
+    (set_preprocessing(scale=0), "scale cannot be 0"),
+    (set_preprocessing(scale=10**400), "scale cannot be 1000"),
+    (set_preprocessing(mean=[1, 2]), "mean cannot be [1, 2]"),
+    (set_preprocessing(mean=[1, 2, "3"]), "mean cannot be"),
+    (set_preprocessing(std=[1, 1, 0]), "std cannot be [1, 1, 0]"),
+    (set_field("class_names", ["road"]), "class_names are not 2 names"),
+    (set_field("class_names", ["road", 5]), "class_names are not 2 names"),
+    (set_field("class_names", ["road", ""]), "class_names are not 2 names"),
+    (set_field("colours", [[0, 0, 0]]), "colours are not 2 of [r, g, b]"),
+    (set_field("colours", [[0, 0, 0], [0, 0, 256]]), "colours are not 2 of [r, g, b]"),
+    (set_field("colours", [[0, 0, 0], [0, 0, 1.5]]), "colours are not 2 of [r, g, b]"),
+    (set_field("ignore_label", "11"), "ignore_label cannot be '11'"),
+    (set_field("ignore_label", 1 << 20), "ignore_label cannot be 1048576"),
+])
+def test_descriptions_that_make_no_sense(saved, change, pattern):
+    rewrite(saved, change)
+    refused(saved, pattern)
+
+
+def test_saving_leaves_the_net_alone(tmp_path):
+    net = filled()
+    before = state(net)
+    loading.save_model(net, tmp_path / "a.h5", dtype="float16")
+    assert state(net) == before
+    assert net.params["fc6/weights"].dtype == np.float32
+    assert net.arguments["dtype"] == np.float32

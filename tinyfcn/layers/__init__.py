@@ -1,0 +1,27 @@
+"""The layers, one a file: construct, forward, backward."""
+
+from .add import Add
+from .batch_norm import BatchNorm
+from .convolution import Convolution
+from .crop import Crop
+from .dropout import Dropout
+from .layer import Layer
+from .linear import Linear
+from .pooling import MaxPooling
+from .relu import ReLU
+from .scale import Scale
+from .transposed_convolution import TransposedConvolution
+
+__all__ = [
+    "Add",
+    "BatchNorm",
+    "Convolution",
+    "Crop",
+    "Dropout",
+    "Layer",
+    "Linear",
+    "MaxPooling",
+    "ReLU",
+    "Scale",
+    "TransposedConvolution",
+]

@@ -1,0 +1,47 @@
+"""The batch normalization layer."""
+
+import numpy as np
+
+from ..kernels import backend
+from .layer import Layer
+
+
+class BatchNorm(Layer):
+    """Normalize each channel, in training by the batch, in inference by running averages.
+
+    The running averages move by `momentum` towards the batch's mean and unbiased variance.
+    (Ioffe and Szegedy 2015; momentum and eps as in torchvision's VGG.)
+    """
+
+    fixed = frozenset({"running_mean", "running_var"})
+
+    def __init__(self, channels, momentum=0.1, eps=1e-5, dtype=np.float32):
+        super().__init__()
+        self.momentum = momentum
+        self.eps = eps
+        self.params = {
+            "gamma": np.ones(channels, dtype),
+            "beta": np.zeros(channels, dtype),
+            "running_mean": np.zeros(channels, dtype),
+            "running_var": np.ones(channels, dtype),
+        }
+
+    def forward(self, x, keep=False):
+        ops, params = backend(x), self.params
+        if keep:
+            mean, var = ops.batch_norm_statistics(x)
+            count = x.size // x.shape[3]
+            unbiased = var * (count / max(1, count - 1))
+            for name, now in ("running_mean", mean), ("running_var", unbiased):
+                params[name] += self.momentum * (now - params[name])
+            self.kept = x, mean, var
+        else:
+            mean, var = params["running_mean"], params["running_var"]
+        return ops.batch_norm_forward(x, mean, var, params["gamma"], params["beta"], self.eps)
+
+    def backward(self, gy):
+        x, mean, var = self.take_kept()
+        gx, self.grads["gamma"], self.grads["beta"] = backend(gy).batch_norm_backward(
+            gy, x, mean, var, self.params["gamma"], self.eps
+        )
+        return gx

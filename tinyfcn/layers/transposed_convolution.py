@@ -1,0 +1,61 @@
+"""The transposed convolution layer: upsampling, by bilinear interpolation or learned."""
+
+import numpy as np
+
+from ..kernels import backend
+from ..kernels.geometry import pair
+from .layer import Layer
+
+
+class TransposedConvolution(Layer):
+    """Upsample x (n, h, w, channels) by `stride` with weights (kh, kw, channels, channels).
+
+    The weights start as bilinear interpolation. With `fixed` they stay so; otherwise that is where
+    learning starts. (Long, Shelhamer, Darrell 2015, section 3.3; no bias, as in the authors' nets.)
+    """
+
+    def __init__(self, channels, kernel_size, stride, padding=0, fixed=True, dtype=np.float32):
+        super().__init__()
+        self.kernel_size = pair(kernel_size)
+        self.geometry = {"stride": pair(stride), "padding": pair(padding)}
+        self.params["weights"] = bilinear_filter(self.kernel_size, channels, dtype)
+        if fixed:
+            self.fixed = frozenset({"weights"})
+
+    def forward(self, x, keep=False, size=None):
+        """`size` (h, w) of the output, if not the one that follows from the kernel."""
+        y = backend(x).transposed_convolution_forward(
+            x, self.params["weights"], output_size=size, **self.geometry
+        )
+        if keep:
+            self.kept = x
+        return y
+
+    def backward(self, gy):
+        x, ops = self.take_kept(), backend(gy)
+        if "weights" not in self.fixed:
+            self.grads["weights"] = ops.transposed_convolution_backward_weights(
+                x, gy, self.kernel_size, **self.geometry
+            )
+        return ops.transposed_convolution_backward_input(
+            gy, self.params["weights"], x.shape[1:3], **self.geometry
+        )
+
+
+def bilinear_filter(kernel_size, channels, dtype=np.float32):
+    """Weights (kh, kw, channels, channels) that interpolate each channel for itself.
+
+    Along each axis, with f = (k + 1) // 2 and the centre at f - 1 for odd k, else f - 0.5, weight i
+    is 1 - |i - centre| / f. (`upsample_filt` in the authors' surgery.py.)
+    """
+    rows, columns = (_triangle(size) for size in kernel_size)
+    weights = np.zeros((*kernel_size, channels, channels), dtype)
+    diagonal = np.arange(channels)
+    weights[:, :, diagonal, diagonal] = np.outer(rows, columns)[:, :, None]
+    return weights
+
+
+def _triangle(size):
+    factor = (size + 1) // 2
+    centre = factor - 1 if size % 2 else factor - 0.5
+    return 1 - np.abs(np.arange(size) - centre) / factor

@@ -1,0 +1,441 @@
+"""Segment photos: `python -m tinyfcn.segment PHOTO...`
+
+Per photo it writes `PHOTO_labels.png`, `PHOTO_overlay.png` and `PHOTO.json`, and one line on
+stdout. Exit codes: 0 fine, 1 some inputs failed and the others are done, 2 usage, 3 weights,
+130 interrupted.
+"""
+
+# What takes long to import is imported by the functions that need it, so that --help answers at
+# once and an interrupt at any time is answered by one line.
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+import warnings
+from typing import NamedTuple
+
+DONE, SOME_FAILED, USAGE, WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
+
+PROGRAM = "tinyfcn-segment"
+MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce")
+SUFFIXES = ("_labels.png", "_overlay.png", ".json")
+
+_log = logging.getLogger(__name__)
+
+
+class UsageError(Exception):
+    """What was asked for cannot be done as it was asked. The message is one line."""
+
+
+class NoNet(Exception):
+    """There is no net to segment with. The message is one line."""
+
+
+class Job(NamedTuple):
+    """One photo and where its results go.
+
+    `photo` is the path of the image, `stem` that of its outputs without their suffixes, below
+    the output folder.
+    """
+
+    photo: str
+    stem: str
+
+
+def main(argv=None):
+    """Run the command with these arguments (sys.argv's by default) and return its exit code."""
+    try:
+        options = _parse(argv)
+    except SystemExit as stop:
+        return stop.code
+    try:
+        with _logging_to_stderr(options), warnings.catch_warnings():
+            # Decoders warn of oddities in metadata, of no use to who wants a segmentation.
+            warnings.filterwarnings("ignore", module="PIL")
+            return _run(options)
+    except UsageError as error:
+        _say(f"{PROGRAM}: {error}")
+        return USAGE
+    except NoNet as error:
+        _say(f"{PROGRAM}: {error}")
+        return WEIGHTS
+    except KeyboardInterrupt:
+        _say(f"{PROGRAM}: interrupted")
+        return INTERRUPTED
+
+
+def plan(paths, output):
+    """Find the photos to do and where their results go, and refuse what could overwrite.
+
+    A file is named by its own name, whatever its extension. Of a folder all images that have an
+    image's extension are taken, folders below it too, hidden ones left out; its tree is mirrored
+    below the output folder. What is given twice is done once.
+
+    Parameters
+    ----------
+    paths : list of str
+        Files and folders.
+    output : str
+        The output folder; it need not exist.
+
+    Returns
+    -------
+    jobs : list of Job
+        In the order given, sorted within folders.
+    failures : list of str
+        One line for each path that leads to no photo.
+
+    Raises
+    ------
+    UsageError
+        Two photos have the same output, or an output would overwrite a photo.
+    """
+    from tinyfcn.data.images import ImageError, check_file, printable
+
+    jobs, failures = [], []
+    for path in paths:
+        if os.path.isdir(path):
+            found, unreadable = _images_below(path, output)
+            failures += unreadable
+            if not found and not unreadable:
+                failures.append(f"{printable(path)}: no images in this folder")
+            jobs += [Job(os.path.join(path, each), _stem(each)) for each in found]
+        else:
+            try:
+                check_file(path)
+            except ImageError as error:
+                failures.append(str(error))
+            else:
+                jobs.append(Job(path, _stem(os.path.basename(path))))
+
+    photos = {}                     # real path -> job, each photo once
+    for job in jobs:
+        photos.setdefault((os.path.realpath(job.photo), job.stem), job)
+    jobs = list(photos.values())
+    _refuse_collisions(jobs, [*paths, *(job.photo for job in jobs)], output)
+    return jobs, failures
+
+
+def _stem(path):
+    """The path without its extension if that is an image's: v1.2 keeps its .2."""
+    from tinyfcn.data.images import EXTENSIONS
+
+    stem, extension = os.path.splitext(path)
+    return stem if extension.lower() in EXTENSIONS else path
+
+
+def _images_below(folder, output):
+    """Relative paths of the images in a folder's tree, and one line per unreadable folder."""
+    from tinyfcn.data.images import EXTENSIONS, printable
+
+    found, unreadable, visited = [], [], set()
+
+    def note(error):
+        unreadable.append(f"{printable(error.filename)}: {error.strerror}")
+
+    for here, folders, files in os.walk(folder, onerror=note, followlinks=True):
+        # Links may lead back up: a folder is entered once, by whichever way comes first.
+        identity = os.path.realpath(here)
+        is_output = here != folder and identity == os.path.realpath(output)
+        if identity in visited or is_output:
+            folders.clear()
+            continue
+        visited.add(identity)
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        relative = os.path.relpath(here, folder)
+        found += [os.path.normpath(os.path.join(relative, file)) for file in sorted(files)
+                  if not file.startswith(".")
+                  and os.path.splitext(file)[1].lower() in EXTENSIONS]
+    return found, unreadable
+
+
+def _refuse_collisions(jobs, inputs, output):
+    from tinyfcn.data.images import printable
+
+    inputs = {os.path.normcase(os.path.realpath(path)): path for path in inputs}
+    owners = {}
+    for job in jobs:
+        for suffix in SUFFIXES:
+            target = os.path.join(output, job.stem + suffix)
+            key = os.path.normcase(os.path.realpath(target))
+            if key in inputs:
+                raise UsageError(
+                    f"{printable(inputs[key])} would be overwritten by a result of "
+                    f"{printable(job.photo)}: choose another output folder with -o")
+            if key in owners:
+                raise UsageError(
+                    f"{printable(owners[key])} and {printable(job.photo)} would both be written "
+                    f"to {printable(target)}: do them in two calls with different -o")
+            owners[key] = job.photo
+
+
+def _run(options):
+    jobs, failures = plan(options.photos, options.output)
+    if jobs:
+        weights = _find_weights(options)
+        _make_output_folder(options.output)
+    for line in failures:
+        _say(f"{PROGRAM}: {line}")
+    if not jobs:
+        return SOME_FAILED
+
+    start = time.perf_counter()
+    net = _load_net(options, weights)
+    seconds = time.perf_counter() - start
+    about = _describe(net, weights)
+    _log.debug("model %s, weights %s", about["model"], weights or "random")
+    failed = bool(failures)
+    for job in jobs:
+        failed |= not _do(net, job, options, about, seconds)
+    return SOME_FAILED if failed else DONE
+
+
+def _find_weights(options):
+    """The weight file to use; None for random weights."""
+    if options.random_weights:
+        return None
+    if options.weights is not None:
+        return options.weights
+    from tinyfcn import weights
+
+    model = options.model or "fcn8s"
+    path = weights.shipped(model)
+    if path is None:
+        raise NoNet(f"no weights for {model} come with tinyfcn: give a file with --weights, "
+                    f"or try the net untrained with --random-weights")
+    return os.fspath(path)
+
+
+def _make_output_folder(folder):
+    from tinyfcn.data.images import printable
+
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"{printable(folder)}: cannot write to this output folder: "
+                         f"{error.strerror}") from None
+
+
+def _load_net(options, weights):
+    from tinyfcn import loading, models
+    from tinyfcn.data.images import printable
+    from tinyfcn.weights import WeightsError
+
+    try:
+        if weights is None:
+            net = models.BY_NAME[options.model or "fcn8s"](
+                classes=options.classes or 21, init="random")
+        else:
+            net = loading.load_model(weights, model=options.model)
+        if net.name not in MODELS:
+            raise NoNet(f"{printable(weights)}: holds {net.name}, which does not segment")
+        channels = net.arguments.get("in_channels", 3)
+        if channels != 3:
+            raise NoNet(f"{printable(weights)}: takes {channels} channels; a photo has 3")
+        return models.fold_batch_norm(net)
+    except WeightsError as error:
+        raise NoNet(str(error)) from None
+    except OSError as error:
+        raise NoNet(f"{printable(weights)}: {error.strerror or error}") from None
+    except MemoryError:
+        raise NoNet("not enough memory for the net") from None
+
+
+def _describe(net, weights):
+    """What the summary says of the net and the program."""
+    import numba
+    import numpy as np
+
+    import tinyfcn
+    from tinyfcn.weights import sha256
+
+    return {"model": net.name,
+            "weights": None if weights is None else {"path": weights, "sha256": sha256(weights)},
+            "versions": {"tinyfcn": tinyfcn.__version__, "numpy": np.__version__,
+                         "numba": numba.__version__}}
+
+
+def _do(net, job, options, about, load_seconds):
+    """Segment one photo and write its results. Returns whether that worked."""
+    from tinyfcn.data.images import ImageError, printable
+
+    name = printable(job.photo)
+    try:
+        line = _segment_photo(net, job, options, about, load_seconds)
+    except ImageError as error:
+        _say(f"{PROGRAM}: {error}")
+    except MemoryError:
+        _say(f"{PROGRAM}: {name}: not enough memory to segment it")
+    except OSError as error:
+        where = printable(error.filename) if error.filename else name
+        _say(f"{PROGRAM}: {where}: {error.strerror or error}")
+    except Exception as error:      # whatever it is, the other photos can still be done
+        reason = " ".join(str(error).split())
+        _say(f"{PROGRAM}: {name}: {type(error).__name__}: {reason}")
+        _log.debug("where it happened:", exc_info=True)
+    else:
+        if not options.quiet:
+            return _print(line)
+        return True
+    return False
+
+
+def _segment_photo(net, job, options, about, load_seconds):
+    """Decode, segment, draw, write. Returns the line for stdout."""
+    from tinyfcn import drawing, inference
+    from tinyfcn.data.images import printable, read_photo
+    from tinyfcn.data.outputs import staged_files
+
+    clock = [time.perf_counter()]
+    photo = read_photo(job.photo)
+    clock.append(time.perf_counter())
+    segmentation = inference.segment(net, photo)
+    clock.append(time.perf_counter())
+    statistics = inference.class_statistics(segmentation, net.class_names)
+
+    stem = os.path.join(options.output, job.stem)
+    labels, overlay, summary = (stem + suffix for suffix in SUFFIXES)
+    os.makedirs(os.path.dirname(stem) or os.curdir, exist_ok=True)
+    with staged_files() as stage:
+        stage(labels, drawing.labels_png(segmentation.labels, net.colours))
+        stage(overlay, drawing.png(drawing.overlay(
+            photo, segmentation.labels, statistics, net.colours, options.alpha)))
+        clock.append(time.perf_counter())
+        decode, forward, write = (b - a for a, b in zip(clock, clock[1:]))
+        h, w = segmentation.labels.shape
+        # Staged last, so that where the summary is, the pictures are too.
+        stage(summary, _json({
+            "image": {"path": job.photo, "width": w, "height": h},
+            **about,
+            "classes": statistics,
+            "totals": {"classes": len(statistics),
+                       "pixels": h * w,
+                       "mean_confidence": float(segmentation.confidence.mean(dtype=float))},
+            "seconds": {"load": round(load_seconds, 4), "decode": round(decode, 4),
+                        "forward": round(forward, 4), "write": round(write, 4)},
+        }))
+    top = ", ".join(f"{each['name']} {drawing.percent(each['share'])}" for each in statistics[:3])
+    return (f"{printable(job.photo)}: {w}x{h}, {top}, "
+            f"{time.perf_counter() - clock[0]:.2f} s")
+
+
+def _json(content):
+    # ASCII escapes also carry file names that are no text.
+    return (json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False) + "\n").encode()
+
+
+def _print(line):
+    """Write a result to stdout. Returns whether stdout took it or nobody wants it any more."""
+    try:
+        _write(sys.stdout, line)
+    except OSError as error:
+        # What stdout still holds is flushed once more at the end, which must not fail again.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        if isinstance(error, BrokenPipeError):      # the reader has seen enough
+            return True
+        _say(f"{PROGRAM}: stdout: {error.strerror}")
+        return False
+    return True
+
+
+def _say(line):
+    """Write a line to stderr, if that takes it."""
+    with contextlib.suppress(OSError):
+        _write(sys.stderr, line)
+
+
+def _write(stream, line):
+    if stream is None:                              # closed before the program began
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
+
+
+@contextlib.contextmanager
+def _logging_to_stderr(options):
+    """Show the library's log on stderr while the command runs."""
+    class Handler(logging.Handler):
+        def emit(self, record):
+            prefix = "warning: " if record.levelno >= logging.WARNING else ""
+            _say(f"{PROGRAM}: {prefix}{self.format(record)}")
+
+    logger = logging.getLogger("tinyfcn")
+    handler, level = Handler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG if options.verbose else
+                    logging.WARNING if options.quiet else logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _OneLineParser(argparse.ArgumentParser):
+    def error(self, message):
+        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parse(argv):
+    from tinyfcn import __version__
+
+    parser = _OneLineParser(
+        prog=PROGRAM, allow_abbrev=False,
+        description="Segment photos. For each PHOTO it writes PHOTO_labels.png (indexed PNG, the "
+                    "value of a pixel is its class; looks coloured only in viewers that know "
+                    "palettes), PHOTO_overlay.png and PHOTO.json, and one line on stdout.",
+        epilog="Exit codes: 0 fine, 1 some inputs failed and the others are done, 2 usage, "
+               "3 weights, 130 interrupted.")
+    parser.add_argument("photos", nargs="+", metavar="PHOTO",
+                        help="image files, or folders: their images and the folders below them")
+    parser.add_argument("-o", "--output", default=os.curdir, metavar="DIR",
+                        help="output folder, made if it is missing (default: the current one)")
+    parser.add_argument("--model", choices=MODELS,
+                        help="the net (default: what the weight file holds; fcn8s without one)")
+    parser.add_argument("--weights", metavar="FILE",
+                        help="weight file (default: the one that comes with tinyfcn)")
+    parser.add_argument("--random-weights", action="store_true",
+                        help="run an untrained net of full width: all its weights are random")
+    parser.add_argument("--classes", type=_classes, metavar="N",
+                        help="number of classes with --random-weights, 1..256 (default: 21)")
+    parser.add_argument("--alpha", type=_alpha, default=0.5, metavar="A",
+                        help="weight of the class colours in the overlay, 0..1 (default: 0.5)")
+    talk = parser.add_mutually_exclusive_group()
+    talk.add_argument("-q", "--quiet", action="store_true",
+                      help="say nothing but warnings and errors")
+    talk.add_argument("-v", "--verbose", action="store_true", help="say more on stderr")
+    parser.add_argument("--version", action="version", version=f"tinyfcn {__version__}")
+
+    options = parser.parse_args(argv)
+    if options.random_weights and options.weights is not None:
+        parser.error("--weights and --random-weights exclude each other")
+    if options.classes is not None and not options.random_weights:
+        parser.error("--classes needs --random-weights: a weight file says its classes itself")
+    return options
+
+
+def _classes(text):
+    value = int(text)
+    if not 1 <= value <= 256:
+        raise argparse.ArgumentTypeError(f"must lie between 1 and 256, not {text}")
+    return value
+
+
+def _alpha(text):
+    value = float(text)
+    if not 0 <= value <= 1:         # NaN too
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {text}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""HDF5 files of named tensors: one dataset a tensor, under its full name ("conv1_1/weights").
+
+The root attribute "tinyfcn" is a JSON object that says what the tensors are. Any other HDF5 file
+of plain numeric datasets can be read too; it merely says nothing of itself. How damaged and
+hostile files are met is in `hdf5_safety`.
+"""
+import contextlib
+import json
+import os
+import secrets
+import shutil
+
+import h5py
+import numpy as np
+
+from tinyfcn.weights.errors import WeightsError, weights_error
+from tinyfcn.weights.hdf5_safety import (
+    ATTRIBUTE, FORMAT, MAX_ATTRIBUTE_BYTES, MAX_DEPTH, MAX_NAME, MAX_TENSORS, append_trailer,
+    opened, read_tensor, reason, recognise)
+
+__all__ = ["describe", "read", "read_into", "recognise", "shapes", "write"]
+
+
+def read(path):
+    """Read all tensors as they are stored.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    dict of str to ndarray
+        By full name, in the order of the names; float16, float32, float64 or integers, in the
+        machine's byte order.
+
+    Raises
+    ------
+    WeightsError
+        The file is missing, damaged, or holds something that a weight file has no use for.
+    """
+    with opened(path) as (tensors, _):
+        return {name: read_tensor(path, name, dataset) for name, dataset in tensors.items()}
+
+
+def shapes(path):
+    """Read the shapes of all tensors, without their data.
+
+    Returns
+    -------
+    dict of str to tuple of int
+
+    Raises
+    ------
+    WeightsError
+    """
+    with opened(path) as (tensors, _):
+        return {name: tuple(dataset.shape) for name, dataset in tensors.items()}
+
+
+def describe(path):
+    """Read what the file says of itself: the JSON object in its attribute "tinyfcn".
+
+    Returns
+    -------
+    dict
+        Empty if there is no such attribute.
+
+    Raises
+    ------
+    WeightsError
+    """
+    with opened(path) as (_, about):
+        return about
+
+
+def read_into(path, arrays):
+    """Read tensors into arrays that exist, one after the other.
+
+    Every tensor is read once for trial before the first array is touched: a file that fails half
+    way leaves the arrays as they were. Beyond the arrays, memory for at most one tensor is taken.
+
+    Parameters
+    ----------
+    path : str or path-like
+    arrays : dict of str to ndarray
+        Are modified in place. Each must have the shape of the tensor; values are cast to its
+        dtype.
+
+    Raises
+    ------
+    WeightsError
+        Also when a name is not in the file, or its shape is another one.
+    """
+    with opened(path) as (tensors, _):
+        for name, array in arrays.items():
+            if name not in tensors:
+                raise weights_error(path, f"holds no {name}")
+            if tuple(tensors[name].shape) != array.shape:
+                raise weights_error(path, f"{name} is {tuple(tensors[name].shape)} in the file, "
+                                          f"{array.shape} expected")
+        for name in arrays:
+            read_tensor(path, name, tensors[name])
+        for name, array in arrays.items():
+            dataset = tensors[name]
+            if dataset.dtype == array.dtype and array.flags.c_contiguous and array.size:
+                dataset.read_direct(array)
+            else:
+                with np.errstate(over="ignore"):
+                    np.copyto(array, read_tensor(path, name, dataset), casting="same_kind")
+
+
+def write(path, tensors, about, dtype=None):
+    """Write tensors and their description, in one step: all of the new file or all of the old.
+
+    The file appears under its name when it is complete and on the disk.
+
+    Parameters
+    ----------
+    path : str or path-like
+    tensors : dict of str to ndarray
+        By full name, such as "conv1_1/weights".
+    about : dict
+        Whatever JSON can hold; "format" is added.
+    dtype : optional
+        Floating-point tensors are stored in it, for instance "float16"; None keeps each one's own.
+
+    Raises
+    ------
+    WeightsError
+        A name or the description cannot be stored, a finite value is infinite in `dtype`, or the
+        folder or the disk does not take the file. The old file is untouched then.
+    """
+    about = _to_json(path, about)
+    stored_bytes = sum(
+        _stored_dtype(path, name, tensor, dtype).itemsize * tensor.size
+        for name, tensor in tensors.items()
+    )
+    if len(tensors) > MAX_TENSORS:
+        raise weights_error(path, f"cannot be written: more than {MAX_TENSORS} tensors")
+
+    # A link stays a link, and the temporary file must lie on the file system of the real one.
+    final = os.path.realpath(path)
+    folder, base = os.path.split(final)
+    temporary = os.path.join(folder, f".{base[:80]}.{secrets.token_hex(6)}.tmp")
+    try:
+        if os.path.isdir(final):
+            raise IsADirectoryError(None, "it is a folder")
+        if shutil.disk_usage(folder).free < stored_bytes + (1 << 16):
+            # Better said here than by libhdf5, which on a full disk cannot even close its file.
+            raise OSError(None, "no space left on device")
+        # Unlike those of the tempfile module, the file has the permissions of a normal new one.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        _write_hdf5(path, temporary, tensors, about, dtype)
+        append_trailer(temporary)
+        os.replace(temporary, final)
+        _sync_folder(folder)
+    except (OSError, RuntimeError, ValueError) as error:
+        # A WeightsError is a ValueError that has its line already.
+        if isinstance(error, WeightsError):
+            raise
+        raise weights_error(path, f"cannot be written: {reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _write_hdf5(path, temporary, tensors, about, dtype):
+    with h5py.File(temporary, "w", locking=False) as file:
+        file.attrs[ATTRIBUTE] = about
+        for name, tensor in tensors.items():
+            target = _stored_dtype(path, name, tensor, dtype)
+            with np.errstate(over="ignore"):
+                stored = np.asarray(tensor, dtype=target, order="C")
+            if target != tensor.dtype and np.isinf(stored).sum() != np.isinf(tensor).sum():
+                raise weights_error(path, f"cannot be written: {name} has values beyond {target}")
+            file.create_dataset(name, data=stored)
+
+
+def _stored_dtype(path, name, tensor, dtype):
+    parts = name.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts) or len(name) > MAX_NAME \
+            or len(parts) > MAX_DEPTH:
+        raise weights_error(path, f"cannot be written: {name[:80]!r} is not a tensor's name")
+    if tensor.dtype.kind not in "fiu" or tensor.dtype.itemsize > 8:
+        raise weights_error(path, f"cannot be written: {name} is of type {tensor.dtype}")
+    if dtype is None or tensor.dtype.kind != "f":
+        return tensor.dtype
+    return np.dtype(dtype)
+
+
+def _to_json(path, about):
+    try:
+        text = json.dumps({"format": FORMAT, **about}, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise weights_error(
+            path, f"cannot be written: the description is not JSON ({error})") from error
+    if len(text) > MAX_ATTRIBUTE_BYTES:
+        raise weights_error(path, "cannot be written: the description has more than "
+                                  f"{MAX_ATTRIBUTE_BYTES} bytes")
+    return text
+
+
+def _sync_folder(folder):
+    """See the new name on the disk: else a power cut may bring the old file back."""
+    # The file is whole and in its place: a system that cannot sync a folder is no failure.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
