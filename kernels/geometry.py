@@ -141,7 +141,7 @@ def crop_stop(size, offset, length):
     """
     if length < 1 or offset < 0 or offset + length > size:
         raise ValueError(
-            f"a crop of {length} at offset {offset} does not lie inside an image of {size}")
+            f"crop of {length} at offset {offset} does not lie inside an image of {size}")
     return offset + length
 
 

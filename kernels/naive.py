@@ -406,17 +406,19 @@ def softmax(scores):
 
 
 @in_float64
-def softmax_cross_entropy(scores, labels, ignore_label):
-    """Return the loss summed over the labelled pixels, their number, and the scores' gradient.
+def softmax_cross_entropy(scores, labels, ignore_label, class_weights=None):
+    """Return the loss summed over the labelled pixels, their weight, and the scores' gradient.
 
-        loss = sum -log p[label],  gscores[k] = p[k] - [k = label],  p = softmax(scores)
+        loss = sum -v[label] log p[label],  gscores[k] = v[label] (p[k] - [k = label])
 
-    `scores` is (n, h, w, classes), `labels` (n, h, w) integer. Pixels whose label is negative or
-    ignore_label count nowhere and have gradient 0. The loss is a Python float.
+    with p = softmax(scores) and the classes' weights v, by default 1; the pixels' weight is the sum
+    of v[label]. `scores` is (n, h, w, classes), `labels` (n, h, w) integer. Pixels whose label is
+    negative or ignore_label count nowhere and have gradient 0. The loss is a Python float.
     Raises ValueError if another label is not below the number of classes.
     """
     classes = scores.shape[-1]
-    loss, count, gscores = 0.0, 0, np.zeros(scores.shape)
+    v = [1] * classes if class_weights is None else [float(weight) for weight in class_weights]
+    loss, weight, gscores = 0.0, 0, np.zeros(scores.shape)
     for index in np.ndindex(labels.shape):
         label = int(labels[index])
         if label < 0 or label == ignore_label:
@@ -425,11 +427,11 @@ def softmax_cross_entropy(scores, labels, ignore_label):
             raise ValueError(f"label {label} at {index}, but there are {classes} classes")
         largest = max(scores[index])
         total = sum(math.exp(s - largest) for s in scores[index])
-        loss += math.log(total) - float(scores[index][label] - largest)
-        count += 1
+        loss += v[label] * (math.log(total) - float(scores[index][label] - largest))
+        weight += v[label]
         for k, s in enumerate(scores[index]):
-            gscores[index][k] = math.exp(s - largest) / total - (k == label)
-    return loss, count, gscores
+            gscores[index][k] = v[label] * (math.exp(s - largest) / total - (k == label))
+    return loss, weight, gscores
 
 
 @in_float64

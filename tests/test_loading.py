@@ -1,56 +1,27 @@
 """From files to nets: strict, checked before memory is taken, and never half done."""
 import json
 import logging
-import sys
 
 import h5py
 import numpy as np
 import pytest
 
 import tinyfcn
-from tinyfcn import loading, weights
+from tinyfcn import loading, models, weights
 from tinyfcn.weights import WeightsError
 
 PREPROCESSING = {"channel_order": "RGB", "scale": 1 / 255, "mean": [0.5, 0.4, 0.3],
                  "std": [0.2, 0.2, 0.25]}
 
 
-class SmallNet:
-    """What the loader asks of a net, with a few parameters of an FCN."""
-
-    def __init__(self, classes=2, width=0.125, fc_channels=8, in_channels=3, dtype="float32",
-                 name="fcn8s", geometry="same", upsampling="fixed"):
-        trunk = int(512 * width)
-        self.name = name
-        self.arguments = {"classes": classes, "width": width, "fc_channels": fc_channels,
-                          "in_channels": in_channels, "dtype": np.dtype(dtype),
-                          "geometry": geometry, "upsampling": upsampling}
-        self.params = {
-            "conv1_1/weights": np.zeros((3, 3, in_channels, 4), dtype),
-            "conv5_3/weights": np.zeros((3, 3, 4, trunk), dtype),
-            "fc6/weights": np.zeros((7, 7, trunk, fc_channels), dtype),
-            "score_fr/weights": np.zeros((1, 1, fc_channels, classes), dtype),
-            "score_fr/bias": np.zeros(classes, dtype),
-        }
-        self.preprocessing = {"channel_order": "BGR", "scale": 1.0,
-                              "mean": [103.939, 116.779, 123.68], "std": [1.0, 1.0, 1.0]}
-        self.class_names = None
-        self.colours = None
-        self.ignore_label = 255
+def small_net(name="fcn8s", **options):
+    """A net whose parameters are all zero."""
+    sizes = {"classes": 2, "width": 1 / 32, "fc_channels": 8, "init": None}
+    return models.BY_NAME[name](**{**sizes, **options})
 
 
-class Models:
-    BY_NAME = {"fcn8s": SmallNet, "fcn16s": SmallNet}
-
-
-@pytest.fixture(autouse=True)
-def small_models(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tinyfcn.models", Models)
-    monkeypatch.setattr(tinyfcn, "models", Models, raising=False)
-
-
-def filled(**arguments):
-    net = SmallNet(**arguments)
+def filled(name="fcn8s", **options):
+    net = small_net(name, **options)
     rng = np.random.default_rng(1)
     for array in net.params.values():
         # Sixteenths are exact in half precision.
@@ -83,7 +54,7 @@ def state(net):
 
 
 def refused(path, *patterns, net=None):
-    net = net or SmallNet()
+    net = net or small_net()
     before = state(net)
     with pytest.raises(WeightsError) as caught:
         tinyfcn.load_weights(net, path)
@@ -96,7 +67,7 @@ def refused(path, *patterns, net=None):
 
 
 def test_a_saved_net_comes_back_whole(saved):
-    net = SmallNet()
+    net = small_net()
     arrays = dict(net.params)
     about = tinyfcn.load_weights(net, saved)
     expected = filled()
@@ -107,7 +78,7 @@ def test_a_saved_net_comes_back_whole(saved):
     assert state(net) == state(expected)
     assert net.colours == [(128, 64, 128), (128, 128, 128)]
     assert about["training"] == {"epochs": 3}
-    assert about["arguments"]["dtype"] == "float32"
+    assert about["arguments"] == net.arguments
 
 
 def test_load_model_builds_the_net_that_was_saved(saved):
@@ -117,15 +88,40 @@ def test_load_model_builds_the_net_that_was_saved(saved):
     assert tinyfcn.load_model(saved, "fcn8s").name == "fcn8s"
 
 
-def test_load_model_builds_double_precision(tmp_path):
-    tinyfcn.save_model(filled(dtype=np.float64), tmp_path / "a.h5")
-    net = tinyfcn.load_model(tmp_path / "a.h5")
-    assert net.params["fc6/weights"].dtype == np.float64
-    assert state(net) == state(filled(dtype=np.float64))
+@pytest.mark.parametrize("options", [
+    {}, {"batch_norm": True, "upsampling": "learned"}, {"geometry": "caffe"}])
+@pytest.mark.parametrize("name", ["fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"])
+def test_every_net_comes_back(tmp_path, name, options):
+    net = filled(name, **options)
+    tinyfcn.save_model(net, tmp_path / "a.h5", dtype="float16")
+    back = tinyfcn.load_model(tmp_path / "a.h5", name)
+    assert back.name == name
+    assert back.arguments == net.arguments
+    assert state(back) == state(net)
+
+
+@pytest.mark.parametrize("input_size", [224, 33])
+def test_the_classifier_comes_back(tmp_path, input_size):
+    net = filled("vgg16", input_size=input_size)
+    tinyfcn.save_model(net, tmp_path / "a.h5")
+    assert state(tinyfcn.load_model(tmp_path / "a.h5", "vgg16")) == state(net)
+    rewrite(tmp_path / "a.h5", set_argument("input_size", 60000))
+    with pytest.raises(WeightsError, match="says input_size 60000, but fc6/weights is"):
+        tinyfcn.load_model(tmp_path / "a.h5")
+
+
+def test_double_precision_is_kept_in_the_file(tmp_path):
+    net = filled(dtype=np.float64)
+    net.params["fc6/weights"][0, 0, 0, 0] = 1 + 2**-40
+    tinyfcn.save_model(net, tmp_path / "a.h5")
+    double = small_net(dtype=np.float64)
+    tinyfcn.load_weights(double, tmp_path / "a.h5")
+    assert state(double) == state(net)
+    assert tinyfcn.load_model(tmp_path / "a.h5").params["fc6/weights"].dtype == np.float32
 
 
 def test_values_are_cast_to_the_nets_type(saved):
-    net = SmallNet(dtype=np.float64)
+    net = small_net(dtype=np.float64)
     tinyfcn.load_weights(net, saved)
     assert net.params["fc6/weights"].dtype == np.float64
     np.testing.assert_array_equal(net.params["fc6/weights"], filled().params["fc6/weights"])
@@ -135,10 +131,10 @@ def test_a_file_that_says_nothing_fills_parameters_only(tmp_path):
     with h5py.File(tmp_path / "plain.h5", "w") as file:
         for name, array in filled().params.items():
             file[name] = array
-    net = SmallNet()
+    net = small_net()
     before = net.preprocessing
     assert tinyfcn.load_weights(net, tmp_path / "plain.h5") == {}
-    assert net.preprocessing is before and net.class_names is None and net.ignore_label == 255
+    assert net.preprocessing is before and net.class_names is None and net.ignore_label is None
     np.testing.assert_array_equal(net.params["score_fr/bias"], filled().params["score_fr/bias"])
     with pytest.raises(WeightsError, match="does not say which model it is for"):
         tinyfcn.load_model(tmp_path / "plain.h5")
@@ -154,7 +150,7 @@ def test_missing_unused_and_misshaped_are_all_named(saved):
     rewrite(saved, change)
     refused(saved, "does not fit fcn8s: ", "1 missing: score_fr/bias;",
             "2 unused: extra, score_fr/biases;",
-            "1 misshaped: conv1_1/weights is (4, 3, 3, 3) in the file and (3, 3, 3, 4) in the net")
+            "1 misshaped: conv1_1/weights is (4, 3, 3, 3) in the file and (3, 3, 3, 2) in the net")
 
 
 def test_long_lists_are_cut_and_counted(saved):
@@ -170,7 +166,7 @@ def test_shapes_are_compared_before_data_are_read(saved, monkeypatch):
 
     monkeypatch.setattr(weights, "read", read_data)
     monkeypatch.setattr(weights, "read_into", read_data)
-    refused(saved, "misshaped", net=SmallNet(fc_channels=9))
+    refused(saved, "misshaped", net=small_net(fc_channels=9))
 
 
 def test_weights_of_a_damaged_file(saved):
@@ -186,19 +182,19 @@ def test_values_that_are_not_finite_are_told(saved, caplog, value):
 
     rewrite(saved, change)
     with caplog.at_level(logging.WARNING, "tinyfcn"):
-        tinyfcn.load_weights(SmallNet(), saved)
+        tinyfcn.load_weights(small_net(), saved)
     assert caplog.messages == [f"{saved}: fc6/weights holds NaN or infinite values"]
 
 
 def test_good_weights_are_loaded_without_a_word(saved, caplog):
-    tinyfcn.load_weights(SmallNet(), saved)
+    tinyfcn.load_weights(small_net(), saved)
     assert caplog.messages == []
 
 
 def test_weights_made_for_another_use_are_told(saved, caplog):
-    tinyfcn.load_weights(SmallNet(name="fcn16s", geometry="caffe"), saved)
+    tinyfcn.load_weights(small_net("fcn8s-atonce", geometry="caffe"), saved)
     assert caplog.messages == [
-        f"{saved}: is for 'fcn8s', loaded into fcn16s",
+        f"{saved}: is for 'fcn8s', loaded into fcn8s-atonce",
         f"{saved}: was made with geometry 'same', loaded into a net with caffe"]
 
 
@@ -220,19 +216,22 @@ def set_field(name, value):
     (set_argument("width", "1"), "width cannot be '1'"),
     (set_argument("width", 0), "width cannot be 0"),
     (set_argument("width", True), "width cannot be True"),
-    (set_argument("width", 1.0), "says width 1.0, but conv5_3/weights is (3, 3, 4, 64)"),
+    (set_argument("width", 1.0), "says width 1.0, but conv5_3/weights is (3, 3, 16, 16)"),
     (set_argument("classes", 10**9), "classes cannot be 1000000000"),
     (set_argument("classes", 2.0), "classes cannot be 2.0"),
     (set_argument("classes", 60000), "says classes 60000, but score_fr/weights is (1, 1, 8, 2)"),
     (set_argument("fc_channels", 4096), "says fc_channels 4096, but fc6/weights is"),
-    (set_argument("in_channels", 4), "says in_channels 4, but conv1_1/weights is (3, 3, 3, 4)"),
+    (set_argument("in_channels", 4), "says in_channels 4, but conv1_1/weights is (3, 3, 3, 2)"),
     (set_argument("batch_norm", 1), "batch_norm cannot be 1"),
     (set_argument("upsampling", "nearest"), "upsampling cannot be 'nearest'"),
     (set_argument("geometry", None), "geometry cannot be None"),
     (set_argument("dropout", 1.0), "dropout cannot be 1.0"),
-    (set_argument("dtype", "float16"), "dtype cannot be 'float16'"),
+    (set_argument("input_size", 10**9), "input_size cannot be 1000000000"),
+    (set_argument("input_size", 224), "says input_size 224, but fc6/weights is (7, 7, 16, 8)"),
+    (set_argument("init", "random"), "names an unknown argument, 'init'"),
     (set_argument("__class__", 1), "names an unknown argument, '__class__'"),
-    (set_argument("batch_norm", True), "no fcn8s can be built as it describes"),
+    (set_argument("input_size", 16), "says input_size 16, but"),
+    (set_argument("batch_norm", True), "does not fit fcn8s: 52 missing: bn1_1/"),
     (lambda about, tensors: about["arguments"].pop("fc_channels"), "says fc_channels 4096"),
     (lambda about, tensors: tensors.pop("fc6/weights"), "does not fit fcn8s: fc6/weights missing"),
     (lambda about, tensors: tensors.update({"fc6/weights": np.zeros(8)}),
@@ -286,4 +285,3 @@ def test_saving_leaves_the_net_alone(tmp_path):
     loading.save_model(net, tmp_path / "a.h5", dtype="float16")
     assert state(net) == before
     assert net.params["fc6/weights"].dtype == np.float32
-    assert net.arguments["dtype"] == np.float32

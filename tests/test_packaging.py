@@ -97,7 +97,8 @@ def test_import_brings_in_nothing_heavy():
 def test_submodules_are_attributes_without_being_imported_first():
     names = {name.split(".")[1] for name in modules() if name.count(".") == 1}
     public = sorted(name for name in names if name not in COMMANDS and not name.startswith("_"))
-    program = "import sys, tinyfcn\nfor name in sys.argv[1:]: print(getattr(tinyfcn, name).__name__)"
+    program = ("import sys, tinyfcn\n"
+               "for name in sys.argv[1:]: print(getattr(tinyfcn, name).__name__)")
     result = subprocess.run([sys.executable, "-c", program, *public], capture_output=True,
                             text=True)
     assert result.stdout.split() == [f"tinyfcn.{name}" for name in public], result.stderr

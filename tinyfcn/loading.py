@@ -22,9 +22,7 @@ _ARGUMENTS = {
     "geometry": (str, lambda v: v in ("same", "caffe")),
     "dropout": ((int, float), lambda v: 0 <= v < 1),
     "in_channels": (int, lambda v: 1 <= v <= 65536),
-    "init": (str, lambda v: v in ("classifier", "scratch", "random")),
-    "seed": (int, lambda v: 0 <= v < 2**63),
-    "dtype": (str, lambda v: v in ("float32", "float64")),
+    "input_size": (int, lambda v: 1 <= v <= 65536),
 }
 # The arguments that set the size of a net, each with a tensor and the axis that shows it, the
 # usual value, and the channels it stands for. They must agree with what the file really holds
@@ -63,7 +61,7 @@ def load_weights(net, path):
     params = net.params
     about = weights.describe(path)
     stored = weights.shapes(path)
-    _compare(path, net.name, {name: array.shape for name, array in params.items()}, stored)
+    check_tensors(path, net.name, {name: array.shape for name, array in params.items()}, stored)
     classes = net.arguments.get("classes")
     channels = net.arguments.get("in_channels", 3)
     settings = _check_settings(path, about, classes, channels)
@@ -112,7 +110,7 @@ def load_model(path, model=None):
     arguments = _check_arguments(path, about)
     _check_anchors(path, name, arguments, weights.shapes(path))
     try:
-        net = models.BY_NAME[name](**arguments)
+        net = models.BY_NAME[name](**{**arguments, "init": None})
     except (TypeError, ValueError) as error:
         raise weights_error(path, f"no {name} can be built as it describes ({error})") from error
     load_weights(net, path)
@@ -137,12 +135,9 @@ def save_model(net, path, training=None, dtype=None):
     WeightsError
         The file cannot be written; one of that name is as it was.
     """
-    arguments = dict(net.arguments)
-    if arguments.get("dtype") is not None:
-        arguments["dtype"] = np.dtype(arguments["dtype"]).name
     about = {
         "model": net.name,
-        "arguments": arguments,
+        "arguments": dict(net.arguments),
         "class_names": None if net.class_names is None else list(net.class_names),
         "colours": None if net.colours is None
         else [[int(v) for v in colour] for colour in net.colours],
@@ -153,7 +148,8 @@ def save_model(net, path, training=None, dtype=None):
     weights.write(path, net.params, about, dtype)
 
 
-def _compare(path, net_name, wanted, stored):
+def check_tensors(path, net_name, wanted, stored):
+    """Raise WeightsError unless `stored` has just the names and shapes that are `wanted`."""
     missing = [name for name in wanted if name not in stored]
     unused = [name for name in stored if name not in wanted]
     misshaped = [
@@ -199,10 +195,17 @@ def _check_anchors(path, model, arguments, stored):
         value = arguments.get(argument, usual)
         if value is None:
             continue
-        # Channels are rounded from the width, perhaps to a multiple of what a vector holds.
-        slack = 32 if argument == "width" else 0
+        # Channels are rounded from the width.
+        slack = 1 if argument == "width" else 0
         if len(shape) < 2 or axis >= len(shape) or abs(shape[axis] - value * factor) > slack:
             raise weights_error(path, f"says {argument} {_shown(value)}, but {name} is {shape}")
+    if "input_size" in arguments:
+        # fc6 of a classifier sees all of pool5, five poolings below the image.
+        side = -(-arguments["input_size"] // 32)
+        rows, channels = stored["fc6/weights"][0], stored["conv5_3/weights"][3]
+        if side * side * channels != rows:
+            raise weights_error(path, f"says input_size {arguments['input_size']}, but fc6/weights "
+                                      f"is {stored['fc6/weights']}")
 
 
 def _check_settings(path, about, classes, channels):

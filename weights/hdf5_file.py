@@ -5,6 +5,7 @@ of plain numeric datasets can be read too; it merely says nothing of itself. How
 hostile files are met is in `hdf5_safety`.
 """
 import contextlib
+import io
 import json
 import os
 import secrets
@@ -147,7 +148,6 @@ def write(path, tensors, about, dtype=None):
         if os.path.isdir(final):
             raise IsADirectoryError(None, "it is a folder")
         if shutil.disk_usage(folder).free < stored_bytes + (1 << 16):
-            # Better said here than by libhdf5, which on a full disk cannot even close its file.
             raise OSError(None, "no space left on device")
         # Unlike those of the tempfile module, the file has the permissions of a normal new one.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -165,8 +165,52 @@ def write(path, tensors, about, dtype=None):
             os.unlink(temporary)
 
 
+class _PatientFile(io.FileIO):
+    """A file that keeps the first error for itself, and from then on only pretends to write.
+
+    A libhdf5 that cannot write does not close its file, and some versions crash at the end of
+    the process.
+    """
+
+    failure = None
+
+    def _try(self, function, *arguments):
+        if self.failure is None:
+            try:
+                return function(*arguments)
+            except OSError as error:
+                self.failure = error
+        return None
+
+    def write(self, data):
+        view = memoryview(data).cast("B")
+        done = 0
+        while done < len(view):
+            # The system may take a part only; None is a failure, now or earlier.
+            count = self._try(super().write, view[done:])
+            if count is None:
+                break
+            done += count
+        return len(view)
+
+    def readinto(self, buffer):
+        count = self._try(super().readinto, buffer)
+        return len(buffer) if self.failure else count
+
+    def truncate(self, size=None):
+        self._try(super().truncate, size)
+        return size
+
+
 def _write_hdf5(path, temporary, tensors, about, dtype):
-    with h5py.File(temporary, "w", locking=False) as file:
+    with _PatientFile(temporary, "r+") as stream:
+        _write_tensors(path, stream, tensors, about, dtype)
+        if stream.failure is not None:
+            raise stream.failure
+
+
+def _write_tensors(path, stream, tensors, about, dtype):
+    with h5py.File(stream, "w") as file:
         file.attrs[ATTRIBUTE] = about
         for name, tensor in tensors.items():
             target = _stored_dtype(path, name, tensor, dtype)

@@ -18,7 +18,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import stat
 import subprocess
 import sys
@@ -349,9 +348,5 @@ def reason(error):
     """The part of an error that a user can do something with, on one line."""
     text = getattr(error, "strerror", None) or str(error).strip().strip("'\"") \
         or type(error).__name__
-    # libhdf5 tells the errno of a failed write at the end of a long line.
-    number = re.search(r"errno = (\d+)", text)
-    if number:
-        return os.strerror(int(number[1]))
     text = " ".join(text.split())
     return text if len(text) <= 160 else text[:157] + "..."

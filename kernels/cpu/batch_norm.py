@@ -90,7 +90,8 @@ def batch_norm_backward(gy, x, mean, var, gamma, eps):
     """
     gy, x, mean, var, gamma = contiguous(gy, x, mean, var, gamma)
     _check("batch_norm_backward", x, mean=mean, var=var, gamma=gamma)
-    check_match("shape of gy", gy.shape, x.shape)
+    check_arrays("batch_norm_backward", x=(x, 4), gy=(gy, 4))
+    check_match("batch_norm_backward: shape of gy", gy.shape, x.shape)
     rows = (-1, x.shape[3])
     count = x.size // x.shape[3]
     if count == 0:

@@ -46,7 +46,7 @@ def convolution_forward(
     check_arrays("convolution", x=(x, 4), w=(w, 4), b=(b, 1))
     check_groups(x, w, groups)
     check_match("bias", None if b is None else b.shape, (w.shape[3],))
-    out_h, out_w = output_size(x, w, stride, padding, dilation)
+    out_h, out_w = output_size(x.shape[1:3], w.shape[:2], stride, padding, dilation)
     y = memory.empty((x.shape[0], out_h, out_w, w.shape[3]), x.dtype)
     taps = convolution_taps(w.shape[:2], tuple(padding), tuple(dilation))
     phases = ((0, len(taps), 0, 0, out_h, out_w),)
@@ -60,7 +60,7 @@ def convolution_backward_input(
     """The gradient of x, (n, h, w, in), from that of y; `input_size` is x's (h, w)."""
     gy, w = contiguous(gy, w)
     check_arrays("convolution_backward_input", gy=(gy, 4), w=(w, 4))
-    check_match("channels of gy", gy.shape[3], w.shape[3])
+    check_gradient(gy, w.shape[3], input_size, w.shape[:2], stride, padding, dilation, groups)
     gx = memory.empty((gy.shape[0], *input_size, w.shape[2] * groups), gy.dtype)
     scatter_product(gy, w, gx, stride, padding, dilation, groups, transposed=True)
     return gx
@@ -72,7 +72,11 @@ def convolution_backward_weights(
     """The gradient of w, (kh, kw, in / groups, out), from x and the gradient of y."""
     x, gy = contiguous(x, gy)
     check_arrays("convolution_backward_weights", x=(x, 4), gy=(gy, 4))
-    check_match("images", gy.shape[0], x.shape[0])
+    if gy.shape[0] != x.shape[0] or groups < 1 or x.shape[3] % groups:
+        raise ValueError(f"convolution: x {x.shape} and gy {gy.shape} don't fit, groups={groups}")
+    check_gradient(
+        gy, gy.shape[3], x.shape[1:3], kernel_size, stride, padding, dilation, groups
+    )
     gw = memory.empty((*kernel_size, x.shape[3] // groups, gy.shape[3]), x.dtype)
     taps = convolution_taps(tuple(kernel_size), tuple(padding), tuple(dilation))
     gathered_product.gradient(x, gy, gw, taps, tuple(stride), groups)
@@ -112,11 +116,11 @@ def sum_blocks(kernel, shape, *arrays):
     return partial.sum(axis=0)
 
 
-def output_size(x, w, stride, padding, dilation):
-    """(out_h, out_w) of convolving x with w."""
+def output_size(input_size, kernel_size, stride, padding, dilation):
+    """(out_h, out_w) of a convolution."""
     return tuple(
         geometry.convolution_size(*sizes)
-        for sizes in zip(x.shape[1:3], w.shape[:2], stride, padding, dilation)
+        for sizes in zip(input_size, kernel_size, stride, padding, dilation)
     )
 
 
@@ -167,8 +171,11 @@ def scatter_phases(output_size, kernel_size, stride, padding, dilation):
 
 
 def _reaching(first, size, stride, padding, dilation):
-    """The weights k that reach output `first`, each with the offset of the input it multiplies."""
-    offsets = ((k, first + padding - k * dilation) for k in range(size))
+    """The weights k that reach output `first`, each with the offset of the input it multiplies.
+
+    In the order of the offsets, so that neighbours in the image are neighbours here.
+    """
+    offsets = ((k, first + padding - k * dilation) for k in reversed(range(size)))
     return [(k, offset // stride) for k, offset in offsets if offset % stride == 0]
 
 
@@ -177,4 +184,14 @@ def check_groups(x, w, groups):
         raise ValueError(
             f"convolution: x has {x.shape[3]} channels and w {w.shape} does not fit "
             f"with groups={groups}"
+        )
+
+
+def check_gradient(gy, outputs, input_size, kernel_size, stride, padding, dilation, groups):
+    """Raise ValueError unless gy has the shape of the output of this convolution."""
+    size = output_size(input_size, kernel_size, stride, padding, dilation)
+    if groups < 1 or outputs % groups or gy.shape[1:] != (*size, outputs):
+        raise ValueError(
+            f"convolution: gy {gy.shape} is not the output of an input of size "
+            f"{tuple(input_size)}: expected (n, {size[0]}, {size[1]}, {outputs}), groups={groups}"
         )

@@ -24,16 +24,17 @@ def block_range(index, size):
 
 
 @inline
-def _rectify(number):
-    return number if number > 0 or number != number else number * 0
+def _rectify(number, zero):
+    return number if number > 0 or number != number else zero
 
 
 @kernel
 def _relu(x, y):
+    zero = y.dtype.type(0)
     for block in prange(block_count(x.size)):
         start, stop = block_range(block, x.size)
         for i in range(start, stop):
-            y[i] = _rectify(x[i])
+            y[i] = _rectify(x[i], zero)
 
 
 @kernel
@@ -47,9 +48,10 @@ def _relu_backward(gy, y, gx):
 
 @kernel
 def _bias_relu(x, b, y):
+    zero = y.dtype.type(0)
     for row in prange(x.shape[0]):
         for c in range(x.shape[1]):
-            y[row, c] = _rectify(x[row, c] + b[c])
+            y[row, c] = _rectify(x[row, c] + b[c], zero)
 
 
 @kernel

@@ -80,6 +80,8 @@ def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels
     """
     height, width, depth = x_shape[1], x_shape[2], x_shape[3]
     first_tap = k_start // channels
+    last_tap = (k_stop - 1) // channels
+    all_channels = channels == depth
     for i in range(pixels):
         q_y = (first_pixel + i) // grid_w
         q_x = (first_pixel + i) - q_y * grid_w
@@ -93,6 +95,17 @@ def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels
             at = i * stride + k - k_start
             if 0 <= at_y < height and 0 <= at_x < width:
                 source = ((image * height + at_y) * width + at_x) * depth + first_channel + c
+                # Taps that are neighbours in a row of the image are one run of numbers there.
+                while (
+                    all_channels
+                    and tap < last_tap
+                    and at_x + 1 < width
+                    and taps[tap + 1, 0] == taps[tap, 0]
+                    and taps[tap + 1, 1] == taps[tap, 1] + 1
+                ):
+                    tap += 1
+                    at_x += 1
+                    count += min(channels, k_stop - k - count)
                 copy(x, source, rows, at, count)
             else:
                 for j in range(at, at + count):

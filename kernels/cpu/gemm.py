@@ -26,8 +26,8 @@ def matrix_product(a, b, transpose_a=False, transpose_b=False):
     a, b = np.asarray(a), np.asarray(b)
     check_arrays("matrix_product", a=(a, 2), b=(b, 2))
     depth = a.shape[0] if transpose_a else a.shape[1]
-    check_match("matrix_product: depth of b", b.shape[1 if transpose_b else 0], depth)
-    if depth == 0:
+    check_match("matrix_product: b's depth", b.shape[1 if transpose_b else 0], depth)
+    if a.size == 0 or b.size == 0:
         shape = a.shape[1 if transpose_a else 0], b.shape[0 if transpose_b else 1]
         return np.zeros(shape, a.dtype)
     if transpose_b:

@@ -25,7 +25,7 @@ def _softmax(scores, y):
 
 
 @kernel
-def _cross_entropy(scores, labels, ignore_label, gscores, losses, counts):
+def _cross_entropy(scores, labels, ignore_label, class_weights, gscores, losses, weights):
     """Loss and gradient in one pass: both need the same exponentials."""
     pixels, classes = scores.shape
     for block in prange(losses.size):
@@ -41,11 +41,12 @@ def _cross_entropy(scores, labels, ignore_label, gscores, losses, counts):
                 power = np.exp(scores[pixel, c] - top)
                 gscores[pixel, c] = power
                 total += power
+            weight = class_weights[label]
             for c in range(classes):
-                gscores[pixel, c] /= total
-            gscores[pixel, label] -= 1
-            losses[block] += np.log(total) - (scores[pixel, label] - top)
-            counts[block] += 1
+                gscores[pixel, c] *= weight / total
+            gscores[pixel, label] -= weight
+            losses[block] += weight * (np.log(total) - (scores[pixel, label] - top))
+            weights[block] += weight
 
 
 @kernel
@@ -72,7 +73,7 @@ def softmax(scores):
     return y
 
 
-def softmax_cross_entropy(scores, labels, ignore_label):
+def softmax_cross_entropy(scores, labels, ignore_label, class_weights=None):
     """The loss -log softmax(scores)[label], summed over the labelled pixels, and its gradient.
 
     Parameters
@@ -81,15 +82,17 @@ def softmax_cross_entropy(scores, labels, ignore_label):
     labels : array of ints (...)
         Pixels labelled `ignore_label` or below 0 count for nothing.
     ignore_label : int
+    class_weights : sequence of floats (classes,), optional
+        How much a pixel of each class counts; by default 1.
 
     Returns
     -------
     loss : float
-        The sum; divide it and `gscores` by `count` for the mean.
-    count : int
-        Labelled pixels.
+        The sum; divide it and `gscores` by `weight` for the mean.
+    weight : float
+        What the labelled pixels weigh together, by default their number.
     gscores : array like scores
-        softmax(scores) - one-hot(labels), or 0.
+        weight of the label * (softmax(scores) - one-hot(labels)), or 0.
 
     Raises
     ------
@@ -97,6 +100,8 @@ def softmax_cross_entropy(scores, labels, ignore_label):
         If shapes don't fit together or a label names no class.
     """
     scores = _check_scores("softmax_cross_entropy", scores)
+    if not np.issubdtype(np.asarray(labels).dtype, np.integer):
+        raise ValueError(f"softmax_cross_entropy: labels are {np.asarray(labels).dtype}, not ints")
     labels = np.ascontiguousarray(labels, np.int32)
     check_match("softmax_cross_entropy: shape of labels", labels.shape, scores.shape[:-1])
     classes = scores.shape[-1]
@@ -106,20 +111,23 @@ def softmax_cross_entropy(scores, labels, ignore_label):
             f"softmax_cross_entropy: label {named.max()} with {classes} classes, "
             f"ignoring {ignore_label}"
         )
+    class_weights = np.array(np.ones(classes) if class_weights is None else class_weights, float)
+    check_match("softmax_cross_entropy: shape of class_weights", class_weights.shape, (classes,))
     gscores = memory.empty(scores.shape, scores.dtype)
     blocks = -(-labels.size // BLOCK_PIXELS)
-    losses, counts = np.zeros(blocks), np.zeros(blocks, np.int64)
+    losses, weights = np.zeros(blocks), np.zeros(blocks)
     if labels.size:
         rows = (-1, classes)
         _cross_entropy(
             scores.reshape(rows),
             labels.reshape(-1),
             int(ignore_label),
+            class_weights,
             gscores.reshape(rows),
             losses,
-            counts,
+            weights,
         )
-    return float(losses.sum()), int(counts.sum()), gscores
+    return float(losses.sum()), float(weights.sum()), gscores
 
 
 def classify(scores):

@@ -185,6 +185,6 @@ def put_tile(tile, rows, columns, y, starts, first_row, column, add, bias, finis
             if has_bias:
                 number += bias[column + j]
             if rectify and number < 0.0:
-                number = number * 0
+                number = tile.dtype.type(0)
             y[at + j] = number
             j += 1

@@ -148,6 +148,17 @@ def max_pooling_backward(gy, argmax, input_size, kernel_size, stride, padding=(0
     gy, argmax = contiguous(gy, argmax)
     check_arrays("max_pooling_backward", gy=(gy, 4))
     check_match("shape of argmax", argmax.shape, gy.shape)
+    if not np.issubdtype(argmax.dtype, np.unsignedinteger):
+        raise ValueError(f"max_pooling_backward: argmax is {argmax.dtype}, not unsigned ints")
+    for axis in (0, 1):
+        sizes = input_size[axis], kernel_size[axis], stride[axis], padding[axis]
+        # Forward rounded either way; rounding up makes one window more at most.
+        most = geometry.pooling_size(*sizes, ceil=True)
+        if not max(1, most - 1) <= gy.shape[1 + axis] <= most:
+            raise ValueError(
+                f"max_pooling_backward: gy {gy.shape} is not the output of an input of size "
+                f"{tuple(input_size)}"
+            )
     gx = memory.empty((gy.shape[0], *input_size, gy.shape[3]), gy.dtype)
     _backward(gy, argmax, gx, tuple(kernel_size), tuple(stride), tuple(padding))
     return gx

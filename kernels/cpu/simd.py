@@ -175,11 +175,12 @@ def fma(typingctx, x, y, z):
 
 @intrinsic
 def maximum(typingctx, x, y):
-    """The larger of x and y in every lane; NaN where x is NaN."""
+    """The larger of x and y in every lane; NaN where either is."""
 
     def codegen(context, builder, signature, args):
-        keep = builder.fcmp_unordered(">", args[0], args[1])
-        return builder.select(keep, args[0], args[1])
+        larger = builder.fcmp_ordered(">", args[0], args[1])
+        undefined = builder.fcmp_unordered("uno", args[0], args[0])
+        return builder.select(builder.or_(larger, undefined), args[0], args[1])
 
     return x(x, x), codegen
 

@@ -1,9 +1,8 @@
 """Updates of parameters, in place."""
 
-import numpy as np
 from numba import prange
 
-from .checks import check_arrays, check_match
+from .checks import check_arrays, check_match, contiguous
 from .compilation import kernel
 from .elementwise import block_range, block_count
 
@@ -28,12 +27,12 @@ def sgd_momentum(w, g, v, rate, momentum, decay):
     check_arrays("sgd_momentum", w=(w, w.ndim), g=(g, w.ndim), v=(v, w.ndim))
     check_match("sgd_momentum: shape of g", g.shape, w.shape)
     check_match("sgd_momentum: shape of v", v.shape, w.shape)
-    if not (w.flags.c_contiguous and w.flags.writeable and v.flags.c_contiguous):
+    if not all(a.flags.c_contiguous and a.flags.writeable for a in (w, v)):
         raise ValueError("sgd_momentum: w and v are modified and must be C-contiguous, writable")
     number = w.dtype.type
     _sgd_momentum(
         w.reshape(-1),
-        np.ascontiguousarray(g).reshape(-1),
+        contiguous(g)[0].reshape(-1),
         v.reshape(-1),
         number(rate),
         number(momentum),

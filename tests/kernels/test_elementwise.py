@@ -115,14 +115,14 @@ def test_crop_by_hand(ops, dtype):
 @pytest.mark.parametrize("offset, size", [((2, 0), (2, 4)), ((0, 1), (3, 4)), ((-1, 0), (2, 2)),
                                           ((0, 0), (0, 4)), ((0, 0), (3, 5))])
 def test_crop_outside_is_an_error(offset, size, ops):
-    with pytest.raises(ValueError, match=r"crop of -?\d+ at offset -?\d+ does not lie inside"):
+    with pytest.raises(ValueError, match="^crop.* at offset "):
         ops.crop_forward(np.zeros((1, 3, 4, 1)), offset, size)
 
 
 @pytest.mark.parametrize("offset, input_size", [((2, 0), (3, 4)), ((0, -1), (3, 4)),
                                                 ((0, 0), (1, 4))])
 def test_crop_backward_outside_is_an_error(offset, input_size, ops):
-    with pytest.raises(ValueError, match=r"crop of \d+ at offset -?\d+ does not lie inside"):
+    with pytest.raises(ValueError, match="^crop.* at offset "):
         ops.crop_backward(np.zeros((1, 2, 2, 1)), offset, input_size)
 
 
@@ -180,6 +180,5 @@ def test_dropout_rate_out_of_range(rate, ops):
     ("add", (1, 2, 3, 4), (1, 2, 3, 5)), ("bias_relu", (1, 2, 3, 4), (3,)),
     ("bias_relu", (1, 2, 3, 4), (1, 4))])
 def test_shapes_that_do_not_fit(name, first, second):
-    message = f"{re.escape(str(first))}.*{re.escape(str(second))}"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"{name}.*{re.escape(str(second))}"):
         getattr(cpu, name)(np.zeros(first), np.zeros(second))

@@ -168,14 +168,14 @@ def test_sizes_that_do_not_fit(x, kernel_size, stride, padding, message):
         cpu.max_pooling_forward(np.zeros(x), kernel_size, stride, padding)
 
 
-@pytest.mark.parametrize("gy, argmax, input_size", [
-    ((1, 2, 2, 3), (1, 2, 2, 4), (4, 4)),
-    ((2, 2, 3), (2, 2, 3), (4, 4)),
-    ((1, 4, 2, 3), (1, 4, 2, 3), (4, 4)),
-    ((1, 2, 2, 3), (1, 2, 2, 3), (4, 9)),
+@pytest.mark.parametrize("gy, argmax, input_size, message", [
+    ((1, 2, 2, 3), (1, 2, 2, 4), (4, 4), r"argmax.*\(1, 2, 2, 3\).*\(1, 2, 2, 4\)"),
+    ((2, 2, 3), (2, 2, 3), (4, 4), r"gy must have 4 axes, got shape \(2, 2, 3\)"),
+    ((1, 4, 2, 3), (1, 4, 2, 3), (4, 4), "gy.*4, 2"),
+    ((1, 2, 2, 3), (1, 2, 2, 3), (4, 9), "gy.*2, 2"),
 ])
-def test_backward_shapes_that_do_not_fit(gy, argmax, input_size):
-    with pytest.raises(ValueError, match=re.escape(str(gy))):
+def test_backward_shapes_that_do_not_fit(gy, argmax, input_size, message):
+    with pytest.raises(ValueError, match=message):
         cpu.max_pooling_backward(np.zeros(gy), np.zeros(argmax, np.uint8), input_size, (2, 2),
                                  (2, 2))
 

@@ -162,13 +162,13 @@ def test_forward_is_the_adjoint_of_convolution(stride, padding, ops, rng):
     assert np.vdot(y, v) == pytest.approx(np.vdot(x, u), rel=1e-12)
 
 
-@pytest.mark.parametrize("x, w, shown", [
-    ((1, 2, 2, 3), (4, 4, 2, 2), [(1, 2, 2, 3), (4, 4, 2, 2)]),
-    ((2, 2, 3), (4, 4, 3, 2), [(2, 2, 3)]),
-    ((1, 2, 2, 3), (4, 3, 2), [(4, 3, 2)]),
+@pytest.mark.parametrize("x, w, message", [
+    ((1, 2, 2, 3), (4, 4, 2, 2), "channels of w: expected 3, got 2"),
+    ((2, 2, 3), (4, 4, 3, 2), "x must have 4 axes, got shape (2, 2, 3)"),
+    ((1, 2, 2, 3), (4, 3, 2), "w must have 4 axes, got shape (4, 3, 2)"),
 ])
-def test_forward_shapes_that_do_not_fit(x, w, shown):
-    with pytest.raises(ValueError, match=".*".join(re.escape(str(shape)) for shape in shown)):
+def test_forward_shapes_that_do_not_fit(x, w, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         cpu.transposed_convolution_forward(np.zeros(x), np.zeros(w))
 
 
@@ -184,9 +184,9 @@ def test_sizes_that_do_not_fit(options, message):
 
 
 def test_backward_shapes_that_do_not_fit():
-    with pytest.raises(ValueError, match=re.escape("(1, 4, 4, 3)")):
+    with pytest.raises(ValueError, match="channels of gy: expected 2, got 3"):
         cpu.transposed_convolution_backward_input(np.zeros((1, 4, 4, 3)), np.zeros((4, 4, 3, 2)),
                                                   (2, 2))
-    with pytest.raises(ValueError, match=re.escape("(2, 2, 2, 3)")):
+    with pytest.raises(ValueError, match="images: expected 2, got 1"):
         cpu.transposed_convolution_backward_weights(np.zeros((2, 2, 2, 3)), np.zeros((1, 4, 4, 2)),
                                                     (4, 4))

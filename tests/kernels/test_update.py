@@ -63,7 +63,7 @@ def test_gradients_may_be_views_and_read_only(rng, dtype, agree):
 def test_read_only_weights_are_an_error(wrong):
     arrays = [np.zeros(4) for _ in range(3)]
     arrays[wrong].flags.writeable = False
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(ValueError, match="writ"):
         cpu.sgd_momentum(*arrays, 0.1, 0.9, 0)
 
 

@@ -1,0 +1,48 @@
+"""How parameters follow their gradients."""
+
+import numpy as np
+
+from .kernels import backend
+
+
+class SGD:
+    """Stochastic gradient descent with momentum and weight decay, as in Caffe.
+
+    Biases, and batch norm's gamma and beta, are not decayed; biases learn at `bias_rate` times the
+    rate (Long et al. 2015, section 4.3: twice).
+
+    Attributes
+    ----------
+    velocity : dict of arrays
+        By parameter name: all there is to save, besides the parameters, to go on later.
+    """
+
+    def __init__(self, net, momentum=0.9, decay=5e-4, bias_rate=1.0):
+        self.net = net
+        self.momentum = momentum
+        self.decay = decay
+        self.bias_rate = bias_rate
+        self.velocity = {
+            name: np.zeros_like(w) for name, w in net.params.items() if name not in net.fixed
+        }
+
+    def step(self, rate):
+        """Move every parameter that has a gradient; `rate` is the learning rate of this step."""
+        params, grads = self.net.params, self.net.grads
+        for name, v in self.velocity.items():
+            kind = name.rpartition("/")[2]
+            backend(v).sgd_momentum(
+                params[name],
+                grads[name],
+                v,
+                rate * (self.bias_rate if kind == "bias" else 1),
+                self.momentum,
+                self.decay if kind == "weights" else 0,
+            )
+
+
+def poly_rate(step, steps, base, warm_up=0, power=0.9):
+    """The learning rate of step 0, 1, ...: a linear warm-up, then base * (1 - progress) ** power."""
+    if step < warm_up:
+        return base * (step + 1) / warm_up
+    return base * (1 - (step - warm_up) / max(1, steps - warm_up)) ** power
