@@ -16,8 +16,8 @@ if not os.path.isdir(os.path.join(__path__[0], "kernels")):
     __path__.append(os.path.dirname(__path__[0]))
 
 _SUBMODULES = frozenset({
-    "data", "drawing", "evaluation", "gradient_check", "graph", "inference", "kernels", "layers",
-    "loading", "losses", "metrics", "models", "optimizers", "training", "weights",
+    "console", "data", "drawing", "evaluation", "gradient_check", "graph", "inference", "kernels",
+    "layers", "loading", "losses", "metrics", "models", "optimizers", "training", "weights",
 })
 _FUNCTIONS = {
     "load_weights": "loading",

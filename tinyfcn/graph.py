@@ -163,6 +163,8 @@ class Graph:
         -------
         array like the input, or None
         """
+        for node in self.nodes:
+            node.layer.grads.clear()  # their memory serves the new ones
         arriving = {next(reversed(self._nodes)): gy}
         for node in reversed(self.nodes):
             if node.name not in arriving:  # nothing that reads it led to the output

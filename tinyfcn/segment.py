@@ -230,7 +230,7 @@ def _load_net(options, weights):
     try:
         if weights is None:
             net = models.BY_NAME[options.model or "fcn8s"](
-                classes=options.classes or 21, init="random")
+                classes=options.classes or 21, init="scratch")
         else:
             net = loading.load_model(weights, model=options.model)
         if net.name not in MODELS:

@@ -29,6 +29,7 @@ from .micro_kernel import (
     TILE_ROWS,
     TILE_VECTORS,
     copy,
+    copy_run,
     multiply_depth,
     multiply_rows,
     pack_row,
@@ -76,43 +77,62 @@ def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels
                  taps, k_start, k_stop, rows, stride):
     """im2col: rows[i * stride + k - k_start] = x at tap k // channels, channel k % channels.
 
-    Pixels count along the grid's rows; `first_channel` begins the group's `channels`.
+    Pixels count along the grid's rows; `first_channel` begins the group's `channels`. Between the
+    rows, up to a vector of numbers is written over.
     """
     height, width, depth = x_shape[1], x_shape[2], x_shape[3]
-    first_tap = k_start // channels
-    last_tap = (k_stop - 1) // channels
-    all_channels = channels == depth
-    for i in range(pixels):
-        q_y = (first_pixel + i) // grid_w
-        q_x = (first_pixel + i) - q_y * grid_w
-        tap = first_tap
-        c = k_start - first_tap * channels
+    q_y = first_pixel // grid_w
+    q_x = first_pixel - q_y * grid_w
+    i = 0
+    while i < pixels:  # stretches of pixels side by side
+        length = min(grid_w - q_x, pixels - i)
         k = k_start
+        tap = k_start // channels
+        c = k_start - tap * channels
         while k < k_stop:
+            # Taps that are neighbours in a row of the image are one run of numbers there.
             count = min(channels - c, k_stop - k)
+            last = tap
+            while (
+                channels == depth
+                and k + count < k_stop
+                and taps[last + 1, 0] == taps[tap, 0]
+                and taps[last + 1, 1] == taps[last, 1] + 1
+            ):
+                last += 1
+                count += min(channels, k_stop - k - count)
             at_y = q_y * in_step[0] + taps[tap, 0]
-            at_x = q_x * in_step[1] + taps[tap, 1]
-            at = i * stride + k - k_start
-            if 0 <= at_y < height and 0 <= at_x < width:
-                source = ((image * height + at_y) * width + at_x) * depth + first_channel + c
-                # Taps that are neighbours in a row of the image are one run of numbers there.
-                while (
-                    all_channels
-                    and tap < last_tap
-                    and at_x + 1 < width
-                    and taps[tap + 1, 0] == taps[tap, 0]
-                    and taps[tap + 1, 1] == taps[tap, 1] + 1
-                ):
-                    tap += 1
-                    at_x += 1
-                    count += min(channels, k_stop - k - count)
-                copy(x, source, rows, at, count)
-            else:
-                for j in range(at, at + count):
-                    rows[j] = 0.0
+            line = (image * height + at_y) * width
+            for j in range(length):
+                at = (i + j) * stride + k - k_start
+                at_x = (q_x + j) * in_step[1] + taps[tap, 1]
+                if 0 <= at_y < height and 0 <= at_x and at_x + last - tap < width:
+                    copy_run(x, (line + at_x) * depth + first_channel + c, rows, at, count)
+                else:
+                    _gather_border(x, line, 0 <= at_y < height, at_x, width, depth,
+                                   first_channel, channels, c, rows, at, count)
             k += count
-            tap += 1
+            tap = last + 1
             c = 0
+        i += length
+        q_x = 0
+        q_y += 1
+
+
+@inline
+def _gather_border(x, line, inside, at_x, width, depth, first_channel, channels, c, rows, at, count):
+    """Part of `_gather_rows` for a run that leaves the image: zeros where it does."""
+    done = 0
+    while done < count:
+        number = min(channels - c, count - done)
+        if inside and 0 <= at_x < width:
+            copy(x, (line + at_x) * depth + first_channel + c, rows, at + done, number)
+        else:
+            for j in range(at + done, at + done + number):
+                rows[j] = 0.0
+        done += number
+        at_x += 1
+        c = 0
 
 
 @inline
@@ -166,12 +186,16 @@ def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, o
     pixels = job.last_pixel - job.first_pixel
 
     starts = np.empty(pixels, np.int64)
+    q_y = job.first_pixel // job.grid_w
+    q_x = job.first_pixel - q_y * job.grid_w
     for i in range(pixels):
-        q_y = (job.first_pixel + i) // job.grid_w
-        q_x = (job.first_pixel + i) - q_y * job.grid_w
         out_y = job.origin_y + q_y * out_step[0]
         out_x = job.origin_x + q_x * out_step[1]
         starts[i] = ((job.image * y_shape[1] + out_y) * y_shape[2] + out_x) * y_shape[3]
+        q_x += 1
+        if q_x == job.grid_w:
+            q_x = 0
+            q_y += 1
 
     if depth == 0:  # no tap reaches this phase: the sum is empty
         tile[:] = 0.0
@@ -303,9 +327,9 @@ def gradient(x, gy, gw, taps, in_step, groups=1):
 def _blocks(dtype, depth, rows, buffer_row):
     width = panel_width(dtype)
     # Buffer rows a power of two apart would compete for the same few lines of the L1 cache: let
-    # them lie an odd number of vectors apart.
+    # them lie an odd number of vectors apart, with one to spare for `copy_run`.
     vector = width // TILE_VECTORS
-    stride = (-(-buffer_row // vector) | 1) * vector
+    stride = (-(-buffer_row // vector) + 1 | 1) * vector
     return Blocks(depth, -(-BLOCK_COLUMNS // width) * width, rows, stride)
 
 

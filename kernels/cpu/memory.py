@@ -8,16 +8,63 @@ import numpy as np
 
 CACHE_LINE = 64
 
+# Arrays of at least this many bytes are pooled, in a block of at most so many times their size;
+# idle blocks hold no more than LARGEST_IDLE bytes together.
+POOLED_SIZE = 1 << 18
+LARGEST_WASTE = 4
+LARGEST_IDLE = 1 << 30
+
+_idle = {}
 _scratch = threading.local()
 
 
 def empty(shape, dtype):
-    """Like `numpy.empty`, with the first number on a cache line: vectors never straddle two."""
+    """Like `numpy.empty`, with the first number on a cache line: vectors never straddle two.
+
+    Large arrays take the memory of earlier ones that are gone, since fresh pages from the system
+    cost more than many a kernel.
+    """
     dtype = np.dtype(dtype)
-    count = math.prod(shape)
-    raw = np.empty(count * dtype.itemsize + CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + count * dtype.itemsize].view(dtype).reshape(shape)
+    size = math.prod(shape) * dtype.itemsize
+    block = np.asarray(_Block(size)) if size >= POOLED_SIZE else np.empty(size + CACHE_LINE, "u1")
+    start = -block.ctypes.data % CACHE_LINE
+    return block[start : start + size].view(dtype).reshape(shape)
+
+
+class _Block:
+    """Bytes for an array; they return to the pool when the last array on them is gone."""
+
+    def __init__(self, size):
+        size += CACHE_LINE
+        # Copies and pop are atomic, a lock is not safe: the garbage collector may run `__del__`
+        # while this very thread holds it.
+        fitting = [
+            (block.size, key)
+            for key, block in list(_idle.items())
+            if size <= block.size <= size * LARGEST_WASTE
+        ]
+        found = _idle.pop(min(fitting)[1], None) if fitting else None
+        self.bytes = np.empty(size, np.uint8) if found is None else found
+
+    @property
+    def __array_interface__(self):
+        return self.bytes.__array_interface__
+
+    def __del__(self, idle=_idle, limit=LARGEST_IDLE):
+        # Through defaults, since at exit the module's names are gone before its last arrays.
+        idle[id(self.bytes)] = self.bytes
+        blocks = list(idle.items())
+        total = sum(block.size for _, block in blocks)
+        for key, block in blocks:  # the oldest first
+            if total <= limit:
+                break
+            if idle.pop(key, None) is not None:
+                total -= block.size
+
+
+def release():
+    """Return the memory that waits for new arrays to the system."""
+    _idle.clear()
 
 
 def scratch(numbers, dtype):

@@ -144,6 +144,21 @@ def copy(source, start, target, at, count):
 
 
 @inline
+def copy_run(source, start, target, at, count):
+    """Like `copy`, but up to a vector of numbers behind target[at : at + count] may change."""
+    if count >= lanes(target):
+        for done in range(0, count - lanes(target), lanes(target)):
+            store(target, at + done, load(source, start + done))
+        done = count - lanes(target)  # the last one overlaps: no scalar remainder
+        store(target, at + done, load(source, start + done))
+    elif start + lanes(target) <= source.size:
+        store(target, at, load(source, start))
+    else:
+        for i in range(count):
+            target[at + i] = source[start + i]
+
+
+@inline
 def pack_row(source, start, columns, panels, depth, k):
     """Row k of panels `depth` rows high, from `columns` numbers side by side in `source`.
 

@@ -462,7 +462,7 @@ def test_help_names_the_options(capsys):
 @pytest.fixture(scope="module")
 def small_net(tmp_path_factory):
     """A weight file of an FCN-8s that is as small as it gets."""
-    net = models.FCN8s(classes=3, width=1 / 16, fc_channels=8, init="random")
+    net = models.FCN8s(classes=3, width=1 / 16, fc_channels=8, init="scratch")
     net.class_names, net.colours = NAMES, COLOURS
     path = tmp_path_factory.mktemp("nets") / "small.h5"
     loading.save_model(net, path)
@@ -511,7 +511,7 @@ def test_weights_that_are_none(folder, small_net, capsys, content):
 
 def test_weights_of_a_net_that_does_not_segment(folder, tmp_path, capsys):
     save("photo.png")
-    net = models.VGG16(classes=3, width=1 / 16, fc_channels=8, init="random")
+    net = models.VGG16(classes=3, width=1 / 16, fc_channels=8, init="scratch")
     path = tmp_path / "vgg.h5"
     loading.save_model(net, path)
     code, _, err = run(capsys, "photo.png", "--weights", path)
@@ -542,7 +542,7 @@ def test_random_weights(folder, capsys, monkeypatch):
     code, _, _ = run(capsys, "photo.png", "--model", "fcn16s", "--classes", "5",
                      "--random-weights")
     assert code == 0
-    assert asked == [{"classes": 5, "init": "random"}]
+    assert asked == [{"classes": 5, "init": "scratch"}]
     summary = json.loads(pathlib.Path("photo.json").read_text())
     assert summary["model"] == "fcn16s" and summary["weights"] is None
     assert all(each["name"] == f"class {each['index']}" for each in summary["classes"])
