@@ -23,3 +23,34 @@ def test_data():
         return path
 
     return find
+
+
+@pytest.fixture
+def data_set(tmp_path):
+    """Give a function that makes a data set of small random photos with two classes.
+
+    The label of a pixel is 1 where it is bright and 0 where it is dark; the topmost row is void.
+    """
+    import json
+
+    import numpy as np
+    from PIL import Image
+
+    def make(name="data", train=5, val=2, size=(40, 52), colours=((0, 0, 255), (255, 255, 0))):
+        root, rng = tmp_path / name, np.random.default_rng(3)
+        root.mkdir()
+        (root / "classes.json").write_text(json.dumps(
+            {"names": ["dark", "bright"], "colours": colours, "ignore": 9}))
+        for split, count in (("train", train), ("val", val)):
+            for kind in ("images", "labels"):
+                (root / kind / split).mkdir(parents=True)
+            for index in range(count):
+                labels = np.kron(rng.integers(0, 2, (5, 4)), np.ones((8, 13))).astype(np.uint8)
+                labels = labels[:size[0], :size[1]]
+                photo = (60 + 120 * labels[..., None] + rng.integers(0, 40, (*labels.shape, 3)))
+                labels[0] = 9
+                Image.fromarray(photo.astype(np.uint8)).save(root / f"images/{split}/{index}.png")
+                Image.fromarray(labels).save(root / f"labels/{split}/{index}.png")
+        return root
+
+    return make

@@ -25,8 +25,8 @@ LEVELS = (
     ("layers",),
     ("graph",),
     ("models",),
-    ("loading", "losses", "optimizers", "metrics", "gradient_check"),
-    ("drawing", "inference", "training", "evaluation"),
+    ("loading", "losses", "optimizers", "metrics", "gradient_check", "peers"),
+    ("console", "drawing", "inference", "training", "evaluation"),
     ("segment", "train", "evaluate", "gradcheck", "benchmark"),
 )
 COMMANDS = LEVELS[-1]

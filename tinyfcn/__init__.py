@@ -17,7 +17,8 @@ if not os.path.isdir(os.path.join(__path__[0], "kernels")):
 
 _SUBMODULES = frozenset({
     "console", "data", "drawing", "evaluation", "gradient_check", "graph", "inference", "kernels",
-    "layers", "loading", "losses", "metrics", "models", "optimizers", "training", "weights",
+    "layers", "loading", "losses", "metrics", "models", "optimizers", "peers", "training",
+    "weights",
 })
 _FUNCTIONS = {
     "load_weights": "loading",

@@ -23,11 +23,14 @@ def softmax_loss(scores, labels, ignore_label, class_weights=None, average=True)
     -------
     loss : float
     gscores : array like scores
+
+    Raises
+    ------
+    ValueError
+        If a label names no class, or shapes don't fit together.
     """
     ops = backend(scores)
-    loss, weight, gscores = ops.softmax_cross_entropy(
-        scores, labels, ignore_label, class_weights
-    )
+    loss, weight, gscores = ops.softmax_cross_entropy(scores, labels, ignore_label, class_weights)
     if average and weight:
         return loss / weight, ops.scale(gscores, 1 / weight)
     return loss, gscores
@@ -55,6 +58,8 @@ def median_frequency_weights(label_maps, classes):
         pixels += counts
         seen_among[counts > 0] += labels.size
     present = pixels > 0
+    if not present.any():
+        return np.ones(classes)
     frequency = pixels[present] / seen_among[present]
     weights = np.ones(classes)
     weights[present] = np.sqrt(np.median(frequency) / frequency).clip(0.3, 3)

@@ -9,7 +9,12 @@ class SGD:
     """Stochastic gradient descent with momentum and weight decay, as in Caffe.
 
     Biases, and batch norm's gamma and beta, are not decayed; biases learn at `bias_rate` times the
-    rate (Long et al. 2015, section 4.3: twice).
+    rate (Long et al. 2015, section 4.3: twice). The net's fixed parameters are left alone.
+
+    Parameters
+    ----------
+    net : Graph
+    momentum, decay, bias_rate : float
 
     Attributes
     ----------
@@ -42,7 +47,21 @@ class SGD:
 
 
 def poly_rate(step, steps, base, warm_up=0, power=0.9):
-    """The learning rate of step 0, 1, ...: a linear warm-up, then base * (1 - progress) ** power."""
+    """The learning rate of a step: a linear rise, then base * (1 - progress) ** power.
+
+    Parameters
+    ----------
+    step : int
+        From 0.
+    steps : int
+        Of the whole training; from there on the rate is 0.
+    base : float
+        The largest rate, of the steps `warm_up` - 1 and `warm_up`.
+    warm_up : int
+        Steps of the rise, from base / warm_up.
+    power : float
+    """
     if step < warm_up:
         return base * (step + 1) / warm_up
-    return base * (1 - (step - warm_up) / max(1, steps - warm_up)) ** power
+    progress = (step - warm_up) / max(1, steps - warm_up)
+    return base * (1 - min(1, progress)) ** power

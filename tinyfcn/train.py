@@ -1,144 +1,267 @@
-"""Train a net on a data set: python -m tinyfcn.train --data DIR -o RUN"""
+"""Train a net on a data set: `python -m tinyfcn.train --data DIR -o RUN`
 
+Into the folder RUN it writes, after each epoch, a checkpoint, the log, and the best net so far;
+`--resume RUN` goes on from there. Exit codes: 0 fine, 1 the training failed, 2 usage, 3 weights,
+130 interrupted.
+"""
+
+# What takes long to import is imported by the functions that need it, so that --help answers at
+# once and an interrupt at any time is answered by one line.
 import argparse
-import dataclasses
 import os
+import shlex
 import sys
+import tempfile
+
+from .console import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MODELS,
+    USAGE,
+    WEIGHTS,
+    CommandError,
+    OneLineParser,
+    logging_to_stderr,
+    number,
+    print_result,
+    progress,
+    say,
+)
+
+PROGRAM = "tinyfcn-train"
+
+# A new run's options; those of a Recipe and of the net by their names there.
+RECIPE = {
+    "epochs": 100,
+    "batch": 4,
+    "crop": [288, 384],
+    "rate": 0.05,
+    "warm_up": 100,
+    "momentum": 0.9,
+    "decay": 5e-4,
+    "balance": False,
+    "seed": 0,
+}
+NET = {
+    "width": 0.25,
+    "fc_channels": 384,
+    "batch_norm": False,
+    "upsampling": "fixed",
+    "dropout": 0.3,
+}
+OTHERS = {"data": None, "output": None, "model": "fcn8s", "init": None}
+
+# The mean and spread of ImageNet's photos, as is usual; any photos are like them.
+PREPROCESSING = {
+    "channel_order": "RGB",
+    "scale": 1 / 255,
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+}
 
 
 def main(argv=None):
-    """Run the command; return its exit code: 0 fine, 1 failed, 2 usage, 3 weights, 130 stopped."""
-    arguments = _parse(argv)
+    """Run the command with these arguments (sys.argv's by default) and return its exit code."""
     try:
-        return _run(arguments)
+        options = _parse(argv)
+    except SystemExit as stop:
+        return stop.code
+    folder = options.resume or options.output
+    try:
+        with logging_to_stderr(PROGRAM):
+            _run(options, folder)
+    except CommandError as error:
+        say(f"{PROGRAM}: {error}")
+        return error.code
+    except MemoryError:
+        say(f"{PROGRAM}: not enough memory: try a smaller --batch or --crop")
+        return FAILED
     except KeyboardInterrupt:
-        print(f"tinyfcn-train: stopped; --resume {arguments.output} goes on", file=sys.stderr)
-        return 130
+        begun = os.path.exists(os.path.join(folder, "config.json"))
+        again = f"; to go on: {PROGRAM} --resume {shlex.quote(folder)}" if begun else ""
+        say(f"{PROGRAM}: interrupted{again}")
+        return INTERRUPTED
+    return DONE
 
 
 def _parse(argv):
-    parser = argparse.ArgumentParser(
-        prog="tinyfcn-train",
-        description="Train a VGG FCN on photos with label maps (images/SPLIT/NAME.jpg, "
-        "labels/SPLIT/NAME.png, classes.json). A checkpoint is written after each epoch.",
+    parser = OneLineParser(
+        prog=PROGRAM,
+        allow_abbrev=False,
+        description="Train a VGG FCN on photos with label maps: DIR/images/train/NAME.jpg, "
+        "DIR/labels/train/NAME.png (8-bit, a class index per pixel), the same for the split val, "
+        'and DIR/classes.json ({"names": [...], "colours": [[r, g, b], ...], "ignore": 255}). '
+        "After each epoch RUN holds checkpoint.h5, best.h5 (by mean IU on val) and log.csv, and "
+        "a line of the log goes to stdout.",
+        epilog="Exit codes: 0 fine, 1 the training failed, 2 usage, 3 weights, 130 interrupted.",
     )
-    from_start = parser.add_argument_group("a new run")
-    from_start.add_argument("--data", metavar="DIR", help="the data set")
-    from_start.add_argument("-o", "--output", metavar="RUN", help="the run's folder, made anew")
-    from_start.add_argument("--model", default="fcn8s", help="fcn32s, fcn16s, fcn8s, fcn8s-atonce")
-    from_start.add_argument("--init", metavar="FILE", help="start from the weights of such a net")
-    from_start.add_argument("--width", type=float, default=0.25, help="scales VGG's channels")
-    from_start.add_argument("--fc-channels", type=int, default=384, help="channels of fc6 and fc7")
-    from_start.add_argument("--batch-norm", action="store_true")
-    from_start.add_argument("--upsampling", choices=("fixed", "learned"), default="fixed")
-    from_start.add_argument("--dropout", type=float, default=0.3)
-    from_start.add_argument("--epochs", type=int, default=100)
-    from_start.add_argument("--batch", type=int, default=4)
-    from_start.add_argument("--crop", type=int, nargs=2, metavar=("H", "W"), default=(288, 384))
-    from_start.add_argument("--rate", type=float, default=0.05, help="largest learning rate")
-    from_start.add_argument("--warm-up", type=int, default=100, help="steps up to that rate")
-    from_start.add_argument("--momentum", type=float, default=0.9)
-    from_start.add_argument("--decay", type=float, default=5e-4)
-    from_start.add_argument("--balance", action="store_true", help="weigh rare classes up")
-    from_start.add_argument("--seed", type=int, default=0)
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    arguments = parser.parse_args(argv)
-    if arguments.resume:
-        arguments.output = arguments.resume
-    elif not (arguments.data and arguments.output):
-        parser.error("a new run needs --data and -o, an old one --resume")
-    for name in ("epochs", "batch", "fc_channels", "width", "rate"):
-        if not getattr(arguments, name) > 0:
-            parser.error(f"--{name.replace('_', '-')} must be above 0")
-    if min(arguments.crop) < 1:
-        parser.error("--crop must be at least 1 1")
-    if not 0 <= arguments.dropout < 1:
-        parser.error("--dropout must be at least 0 and below 1")
-    return arguments
+    group = parser.add_argument_group("a new run")
+
+    def add(*names, help, **settings):
+        option = names[-1].lstrip("-").replace("-", "_")
+        default = {**RECIPE, **NET, **OTHERS}[option]
+        if default is not None and default is not False:
+            shown = " ".join(map(str, default)) if isinstance(default, list) else default
+            help += f" (default: {shown})"
+        # Absent where it isn't given: with --resume none may be.
+        group.add_argument(*names, help=help, default=argparse.SUPPRESS, **settings)
+
+    add("--data", metavar="DIR", help="the data set")
+    add("-o", "--output", metavar="RUN", help="the run's folder, made if it is missing")
+    add("--model", choices=MODELS, help="the net")
+    add("--init", metavar="FILE", help="begin with the weights of such a net")
+    add("--width", type=number(float, 0, 16, above=True), metavar="X", help="scales VGG's channels")
+    add("--fc-channels", type=number(int, 1, 65536), metavar="N", help="channels of fc6 and fc7")
+    add("--batch-norm", action="store_true", help="after each convolution of VGG")
+    add("--upsampling", choices=("fixed", "learned"), help="bilinear, or beginning there")
+    add("--dropout", type=number(float, 0, 1, below=True), metavar="X", help="after fc6 and fc7")
+    add("--epochs", type=number(int, 1), metavar="N", help="how often each photo is seen")
+    add("--batch", type=number(int, 1), metavar="N", help="photos a step")
+    add("--crop", type=number(int, 1, 8192), nargs=2, metavar=("H", "W"), help="size of the views")
+    add("--rate", type=number(float, 0, 1e6, above=True), metavar="X", help="top learning rate")
+    add("--warm-up", type=number(int, 0), metavar="N", help="steps up to that rate")
+    add("--momentum", type=number(float, 0, 1, below=True), metavar="X", help="of SGD")
+    add("--decay", type=number(float, 0, 1e6), metavar="X", help="of weights, towards zero")
+    add("--balance", action="store_true", help="weigh rare classes up")
+    add("--seed", type=number(int, 0, 2**31), metavar="N", help="of all that is random")
+
+    given = parser.parse_args(argv)
+    new = [name for name in vars(given) if name != "resume"]
+    if given.resume is not None and new:
+        option = new[0].replace("_", "-")
+        parser.error(f"--{option} belongs to a new run; --resume goes on as the run was started")
+    if given.resume is None and not {"data", "output"} <= set(new):
+        parser.error("a new run needs --data and --output, an old one --resume")
+    return argparse.Namespace(**{**RECIPE, **NET, **OTHERS, **vars(given)})
 
 
-def _run(arguments):
-    # After the command line is read, since these take a second.
-
-    from . import loading, models, training
-    from .data.folders import DataError, find_pairs, read_classes
-    from .data.images import ImageError
+def _run(options, folder):
+    from . import training
+    from .data.folders import DataError, read_pair
+    from .data.images import ImageError, printable
     from .weights import WeightsError
 
-    def fail(message, code):
-        print(f"tinyfcn-train: {message}", file=sys.stderr)
-        return code
+    config = _config(options)
+    recipe = config["recipe"]
+    classes, train_pairs, val_pairs = _find_data(config["data"], recipe)
+    net = _build_net(config, classes, folder)
+    labels = len(classes.names), classes.ignore_label
+    try:
+        photos = []
+        with progress(len(train_pairs) + len(val_pairs), "photos read") as show:
+            for pair in train_pairs:
+                photos.append(read_pair(pair, *labels))
+                show(len(photos))
+            # A bad one shall not end the run after its first epoch.
+            for done, pair in enumerate(val_pairs, len(photos) + 1):
+                read_pair(pair, *labels)
+                show(done)
+        _check_writable(folder)
+        if options.resume is None:
+            stored = {**config, "recipe": {name: getattr(options, name) for name in RECIPE}}
+            training.write_config(folder, stored)
+        size = sum(array.size for array in net.params.values())
+        say(
+            f"{PROGRAM}: {net.name}, {size / 1e6:.2f} M parameters; {len(photos)} photos to train "
+            f"on, {len(val_pairs)} to validate"
+        )
+        rows = training.train(
+            net, photos, val_pairs, classes.ignore_label, recipe, folder, _report
+        )
+    except WeightsError as error:
+        raise CommandError(error, WEIGHTS) from None
+    except (DataError, ImageError, training.TrainingError) as error:
+        raise CommandError(error, FAILED) from None
+    say(f"{PROGRAM}: done, {len(rows)} epochs: {printable(os.path.join(folder, training.BEST))}")
+
+
+def _config(options):
+    """All that decides how the run goes: what the options say, or what `config.json` holds."""
+    from .data.images import printable
+    from .training import Recipe, TrainingError, has_run, read_config
+
+    if options.resume is not None:
+        try:
+            return read_config(options.resume)
+        except TrainingError as error:
+            raise CommandError(error, USAGE) from None
+    if has_run(options.output):
+        raise CommandError(
+            f"{printable(options.output)}: there is a run already; --resume goes on with it", USAGE
+        )
+    return {
+        "model": options.model,
+        "data": os.path.abspath(options.data),
+        "init": options.init and os.path.abspath(options.init),
+        "net": {name: getattr(options, name) for name in NET},
+        "recipe": Recipe(**{name: getattr(options, name) for name in RECIPE}),
+    }
+
+
+def _find_data(root, recipe):
+    from .data.folders import DataError, find_pairs, read_classes
+    from .training import TrainingError, steps_per_epoch
 
     try:
-        if arguments.resume:
-            config = training.read_config(arguments.resume)
-        else:
-            config = _config(arguments)
-        if config["model"] not in models.BY_NAME or not config["model"].startswith("fcn"):
-            return fail(f"no such model: {config['model']}", 2)
-        classes = read_classes(config["data"])
-        train_pairs = find_pairs(config["data"], "train")
-        has_val = os.path.isdir(os.path.join(config["data"], "images", "val"))
-        val_pairs = find_pairs(config["data"], "val") if has_val else []
-    except (DataError, training.TrainingError) as error:
-        return fail(error, 2)
+        classes = read_classes(root)
+        train_pairs = find_pairs(root, "train")
+        has_val = os.path.isdir(os.path.join(root, "images", "val"))
+        val_pairs = find_pairs(root, "val") if has_val else []
+        steps_per_epoch(train_pairs, recipe)
+    except (DataError, TrainingError) as error:
+        raise CommandError(error, USAGE) from None
+    return classes, train_pairs, val_pairs
 
-    recipe = training.Recipe(**config["recipe"])
-    net = models.BY_NAME[config["model"]](
-        classes=len(classes.names), init="scratch", seed=recipe.seed, **config["net"]
-    )
+
+def _build_net(config, classes, folder):
+    """The net as the run begins, or began; a checkpoint's weights come later."""
+    from . import loading, models
+    from .data.images import printable
+    from .training import CHECKPOINT, CONFIG
+    from .weights import WeightsError
+
+    try:
+        if config["model"] not in MODELS:
+            raise ValueError(f"no such net: {config['model']}")
+        net = models.BY_NAME[config["model"]](
+            classes=len(classes.names),
+            init="scratch",
+            seed=config["recipe"].seed,
+            **config["net"],
+        )
+    except (TypeError, ValueError, OverflowError) as error:
+        reason = printable(str(error))
+        where = printable(os.path.join(folder, CONFIG))
+        raise CommandError(f"{where}: no net can be built from it ({reason})", USAGE) from None
+    net.preprocessing = dict(PREPROCESSING)
+    if config["init"] and not os.path.exists(os.path.join(folder, CHECKPOINT)):
+        try:
+            # The weights expect what they were trained on, so its preprocessing holds too.
+            loading.load_weights(net, config["init"])
+        except WeightsError as error:
+            raise CommandError(error, WEIGHTS) from None
     net.class_names, net.colours = classes.names, classes.colours
     net.ignore_label = classes.ignore_label
-    net.preprocessing = {
-        "channel_order": "RGB",
-        "scale": 1 / 255,
-        "mean": [0.485, 0.456, 0.406],
-        "std": [0.229, 0.224, 0.225],
-    }
+    return net
+
+
+def _check_writable(folder):
+    from .data.images import printable
+
     try:
-        if config["init"]:
-            loading.load_weights(net, config["init"])
-        if not arguments.resume:
-            os.makedirs(arguments.output, exist_ok=True)
-            training.write_config(arguments.output, config)
-        size = sum(w.size for w in net.params.values())
-        print(
-            f"{config['model']}: {size / 1e6:.2f} M parameters, {len(train_pairs)} photos",
-            file=sys.stderr,
-        )
-        training.train(
-            net, train_pairs, val_pairs, classes.ignore_label, recipe, arguments.output, _report
-        )
-    except FileExistsError:
-        return fail(f"{arguments.output}: there is a run already; --resume goes on with it", 2)
-    except WeightsError as error:
-        return fail(error, 3)
-    except (DataError, ImageError, training.TrainingError) as error:
-        return fail(error, 1)
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except OSError as error:
-        return fail(f"{error.filename}: {error.strerror}", 2)
-    return 0
-
-
-def _config(arguments):
-    """What `config.json` holds: all that decides how the run goes."""
-    from .training import Recipe
-
-    recipe = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(Recipe)}
-    return {
-        "model": arguments.model,
-        "data": os.path.abspath(arguments.data),
-        "init": arguments.init and os.path.abspath(arguments.init),
-        "net": {
-            name: getattr(arguments, name)
-            for name in ("width", "fc_channels", "batch_norm", "upsampling", "dropout")
-        },
-        "recipe": recipe,
-    }
+        raise CommandError(
+            f"{printable(folder)}: cannot write to this folder: {error.strerror}", USAGE
+        ) from None
 
 
 def _report(row):
-    print("  ".join(f"{name} {value}" for name, value in row.items()), flush=True)
+    print_result(PROGRAM, "  ".join(f"{name} {value}" for name, value in row.items()))
 
 
 if __name__ == "__main__":

@@ -66,13 +66,15 @@ def optimization_level(level):
         numba.config.OPT = before
 
 
-inline = njit(nogil=True, error_model="numpy")
+inline = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
 """Decorator of a function that kernels call; compiled into its callers."""
 
 
 def kernel(function):
     """Decorator of a parallel kernel (its outer loop is a `prange`), called by its launcher."""
-    compiled = njit(parallel=True, nogil=True, error_model="numpy")(function)
+    compiled = njit(
+        parallel=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True
+    )(function)
     compile_any_level = compiled.compile
 
     def compile(signature):

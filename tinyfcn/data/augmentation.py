@@ -29,9 +29,7 @@ def random_view(photo, labels, size, rng, ignore_label, scales=(0.75, 1.6), colo
     height, width = labels.shape
     scale = np.exp(rng.uniform(*np.log(scales)))
     source = np.array(size) / scale  # the crop's height and width in the photo's pixels
-    top, left = (
-        rng.uniform(min(0, free), max(0, free)) for free in (height, width) - source
-    )
+    top, left = (rng.uniform(min(0, free), max(0, free)) for free in (height, width) - source)
     box = left, top, left + source[1], top + source[0]
     flip = rng.random() < 0.5
     contrast, *gains = rng.uniform(1 - colour, 1 + colour, 4)

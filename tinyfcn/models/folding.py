@@ -14,12 +14,24 @@ def fold_batch_norm(net):
     In inference batch norm is y = factor * x + shift, which a convolution before it can do with
     other weights. Layers that don't change are shared with `net`; a net without batch norm is
     returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If batch norm reads anything but a convolution that nothing else reads.
     """
     folds = {
         node.inputs[0]: node for node in net.nodes if isinstance(node.layer, BatchNorm)
     }
     if not folds:
         return net
+    layers = net.layers
+    read = [name for node in net.nodes for name in node.inputs]
+    for source, norm in folds.items():
+        if not isinstance(layers.get(source), Convolution) or read.count(source) > 1:
+            raise ValueError(
+                f"cannot fold {norm.name}: {source} is not a convolution that it alone reads"
+            )
     folded = Graph(net.name, {**net.arguments, "batch_norm": False})
     for attribute in ("preprocessing", "class_names", "colours", "ignore_label"):
         setattr(folded, attribute, getattr(net, attribute))
@@ -37,8 +49,6 @@ def fold_batch_norm(net):
 
 
 def _folded(convolution, norm):
-    if not isinstance(convolution, Convolution):
-        raise ValueError(f"cannot fold batch norm into {type(convolution).__name__}")
     params = {name: array.astype(np.float64) for name, array in norm.params.items()}
     factor = params["gamma"] / np.sqrt(params["running_var"] + norm.eps)
     weights = convolution.params["weights"]

@@ -1,0 +1,124 @@
+"""What the commands share: exit codes, the two streams, and the numbers among their options."""
+
+# Nothing here takes long to import: --help answers at once.
+import argparse
+import contextlib
+import logging
+import math
+import os
+import sys
+
+DONE, FAILED, USAGE, WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
+
+MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce")
+
+
+class CommandError(Exception):
+    """Ends a command: a line for stderr and the exit code."""
+
+    def __init__(self, message, code):
+        super().__init__(message)
+        self.code = code
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong with the options in one line."""
+
+    def error(self, message):
+        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def number(kind, low, high=math.inf, above=False, below=False):
+    """Make an option's type: an int or a finite float from `low` to `high`.
+
+    `above` and `below` leave out the ends.
+    """
+    what = f"{'above' if above else 'at least'} {low}"
+    if high < math.inf:
+        what += f" and {'below' if below else 'at most'} {high}"
+
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            what_kind = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"not a {what_kind}: {text!r}") from None
+        # A NaN fails every comparison.
+        fits = (value > low if above else value >= low) and (
+            value < high if below else value <= high
+        )
+        if not fits or abs(value) == math.inf:
+            raise argparse.ArgumentTypeError(f"must be {what}, not {text}")
+        return value
+
+    return parse
+
+
+def say(line):
+    """Write a line to stderr, if that takes it."""
+    with contextlib.suppress(OSError):
+        _write(sys.stderr, line)
+
+
+def print_result(program, text):
+    """Write a result to stdout; return whether it took it or nobody wants it any more."""
+    try:
+        _write(sys.stdout, text)
+    except OSError as error:
+        # What stdout still holds is flushed once more at the end, which must not fail again.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        if isinstance(error, BrokenPipeError):  # the reader has seen enough
+            return True
+        say(f"{program}: stdout: {error.strerror}")
+        return False
+    return True
+
+
+def _write(stream, text):
+    if stream is None:  # closed before the program began
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
+
+
+@contextlib.contextmanager
+def progress(total, what):
+    """Give a function that shows on stderr, if that is a terminal, how many are done."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda done: None
+        return
+
+    def show(done):
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"\r{done}/{total} {what}")
+            sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def logging_to_stderr(program, level=logging.INFO):
+    """Show the library's log on stderr while a command runs."""
+
+    class Handler(logging.Handler):
+        def emit(self, record):
+            prefix = "warning: " if record.levelno >= logging.WARNING else ""
+            say(f"{program}: {prefix}{self.format(record)}")
+
+    logger = logging.getLogger("tinyfcn")
+    handler, before = Handler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)

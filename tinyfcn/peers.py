@@ -1,0 +1,256 @@
+"""Our nets once more in PyTorch, to compare with: the same weights, other kernels.
+
+A net is not rewritten as modules: its nodes are run one after the other with PyTorch's functions,
+so any net of ours converts, and what is compared is the net itself. Arrays of ours are
+channels-last; tensors here are (n, c, h, w) as PyTorch has them, in memory by one of `LAYOUTS`.
+
+PyTorch is imported by the functions that need it. Everything else works without it.
+"""
+
+import collections
+
+import numpy as np
+
+from .graph import DATA
+from .layers import (
+    Add,
+    BatchNorm,
+    Convolution,
+    Crop,
+    Dropout,
+    Linear,
+    MaxPooling,
+    ReLU,
+    Scale,
+    TransposedConvolution,
+)
+
+LAYOUTS = ("nchw", "channels-last")
+
+# From the axes of our weights to those of PyTorch's.
+WEIGHT_AXES = {
+    Convolution: (3, 2, 0, 1),            # (kh, kw, in / groups, out) -> (out, in / groups, kh, kw)
+    TransposedConvolution: (2, 3, 0, 1),  # (kh, kw, in, out) -> (in, out, kh, kw)
+    Linear: (1, 0),                       # (in, out) -> (out, in)
+}
+
+
+def parameters(net, layout="nchw", training=False):
+    """Copy a net's parameters to PyTorch.
+
+    Parameters
+    ----------
+    net : Graph
+    layout : "nchw" or "channels-last"
+        How weights with four axes lie in memory.
+    training : bool
+        Let PyTorch find the gradients of those that training may change.
+
+    Returns
+    -------
+    dict of torch.Tensor
+        By the names of ``net.params``, with PyTorch's axes.
+    """
+    import torch
+
+    tensors = {}
+    for name, array in net.params.items():
+        tensor = torch.from_numpy(np.transpose(array, _axes(net, name, array))).clone(
+            memory_format=torch.contiguous_format
+        )
+        tensors[name] = _lay_out(tensor, layout).requires_grad_(training and name not in net.fixed)
+    return tensors
+
+
+def image(x, layout="nchw"):
+    """Copy an array (n, h, w, c) to a tensor (n, c, h, w) of this layout."""
+    import torch
+
+    return _lay_out(torch.from_numpy(x).permute(0, 3, 1, 2).clone(), layout)
+
+
+def scores(y):
+    """A tensor (n, c, ...) as an array of ours, (n, ..., c)."""
+    return np.ascontiguousarray(np.moveaxis(y.detach().numpy(), 1, -1))
+
+
+def gradients(net, params):
+    """The gradients that `params` hold after a backward, as ``net.grads`` has them."""
+    found = {}
+    for name, array in net.params.items():
+        if params[name].grad is not None:
+            inverse = np.argsort(_axes(net, name, array))
+            found[name] = params[name].grad.numpy().transpose(inverse)
+    return found
+
+
+def forward(net, params, x, training=False, after=None):
+    """Run a net on x with PyTorch's kernels.
+
+    Parameters
+    ----------
+    net : Graph
+    params : dict of torch.Tensor
+        As `parameters` makes them; in training the running averages of batch norm are modified.
+    x : torch.Tensor (n, c, h, w)
+    training : bool
+        Dropout and batch statistics are on.
+    after : callable, optional
+        Called with the name of each node when it is done.
+
+    Returns
+    -------
+    torch.Tensor
+        The last node's output.
+    """
+    readers = collections.Counter(name for node in net.nodes for name in node.inputs)
+    unread = dict(readers)
+    values, sizes = {DATA: x}, {DATA: x.shape[2:]}
+    for node in net.nodes:
+        inputs = [values[name] for name in node.inputs]
+        for name in node.inputs:
+            unread[name] -= 1
+            if not unread[name]:
+                del values[name]
+        options = {
+            "params": {key: params[f"{node.name}/{key}"] for key in node.layer.params},
+            "size": sizes[node.size_like] if node.size_like else None,
+            "training": training,
+            # A value that nothing else reads may be overwritten.
+            "in_place": all(name != DATA and readers[name] == 1 for name in node.inputs),
+        }
+        y = values[node.name] = _RUN[type(node.layer)](node.layer, *inputs, **options)
+        sizes[node.name] = y.shape[2:]
+        if after is not None:
+            after(node.name)
+    return y
+
+
+def loss(scores, labels, ignore_label):
+    """Soft-max cross-entropy averaged over the labelled pixels; labels is an array (n, ...)."""
+    import torch
+
+    labels = torch.from_numpy(labels.astype(np.int64))
+    return torch.nn.functional.cross_entropy(scores, labels, ignore_index=ignore_label)
+
+
+def optimizer(params, rate, momentum, decay):
+    """PyTorch's fastest SGD for parameters that take part in training."""
+    import torch
+
+    trained = [tensor for tensor in params.values() if tensor.requires_grad]
+    return torch.optim.SGD(trained, rate, momentum, weight_decay=decay, fused=True)
+
+
+def _axes(net, name, array):
+    node, _, key = name.rpartition("/")
+    axes = WEIGHT_AXES.get(type(net.layers[node])) if key == "weights" else None
+    return axes or tuple(range(array.ndim))
+
+
+def _lay_out(tensor, layout):
+    import torch
+
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+    channels_last = layout == "channels-last" and tensor.ndim == 4
+    return tensor.contiguous(
+        memory_format=torch.channels_last if channels_last else torch.contiguous_format
+    )
+
+
+# ---- one function for each layer: (layer, *inputs, params, size, training, in_place) -> y
+
+
+def _convolution(layer, x, params, **_):
+    import torch
+
+    return torch.nn.functional.conv2d(
+        x, params["weights"], params.get("bias"), **layer.geometry
+    )
+
+
+def _transposed_convolution(layer, x, params, size, **_):
+    import torch
+
+    up, weights = torch.nn.functional.conv_transpose2d, params["weights"]
+    stride, padding = layer.geometry["stride"], layer.geometry["padding"]
+    whole = [
+        (n - 1) * s + k - 2 * p
+        for n, s, k, p in zip(x.shape[2:], stride, layer.kernel_size, padding)
+    ]
+    if size is None or (size[0] <= whole[0] and size[1] <= whole[1]):
+        height, width = size or whole
+        return up(x, weights, stride=stride, padding=padding)[:, :, :height, :width]
+    # Larger: the padding at the bottom and right is not cut off, and zeros follow it.
+    (top, left), (height, width) = padding, size
+    y = up(x, weights, stride=stride)[:, :, top : top + height, left : left + width]
+    return torch.nn.functional.pad(y, (0, width - y.shape[3], 0, height - y.shape[2]))
+
+
+def _linear(layer, x, params, **_):
+    import torch
+
+    if x.ndim == 4:
+        x = x.permute(0, 2, 3, 1)
+    return torch.nn.functional.linear(x.flatten(1), params["weights"], params["bias"])
+
+
+def _batch_norm(layer, x, params, training, **_):
+    import torch
+
+    return torch.nn.functional.batch_norm(
+        x,
+        params["running_mean"],
+        params["running_var"],
+        params["gamma"],
+        params["beta"],
+        training,
+        layer.momentum,
+        layer.eps,
+    )
+
+
+def _max_pooling(layer, x, **_):
+    import torch
+
+    return torch.nn.functional.max_pool2d(x, **layer.geometry, ceil_mode=layer.ceil)
+
+
+def _relu(layer, x, in_place, **_):
+    import torch
+
+    return torch.nn.functional.relu(x, inplace=in_place)
+
+
+def _dropout(layer, x, training, **_):
+    import torch
+
+    return torch.nn.functional.dropout(x, layer.rate, training)
+
+
+def _crop(layer, x, size, **_):
+    (y, x_), (height, width) = layer.offset, size
+    return x[:, :, y : y + height, x_ : x_ + width]
+
+
+def _scale(layer, x, **_):
+    return x * layer.factor
+
+
+def _add(layer, a, b, **_):
+    return a + b
+
+
+_RUN = {
+    Add: _add,
+    BatchNorm: _batch_norm,
+    Convolution: _convolution,
+    Crop: _crop,
+    Dropout: _dropout,
+    Linear: _linear,
+    MaxPooling: _max_pooling,
+    ReLU: _relu,
+    Scale: _scale,
+    TransposedConvolution: _transposed_convolution,
+}
