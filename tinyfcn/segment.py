@@ -7,8 +7,6 @@ stdout. Exit codes: 0 fine, 1 some inputs failed and the others are done, 2 usag
 
 # What takes long to import is imported by the functions that need it, so that --help answers at
 # once and an interrupt at any time is answered by one line.
-import argparse
-import contextlib
 import json
 import logging
 import os
@@ -18,21 +16,25 @@ import time
 import warnings
 from typing import NamedTuple
 
-DONE, SOME_FAILED, USAGE, WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
+from tinyfcn.console import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    MODELS,
+    USAGE,
+    WEIGHTS,
+    CommandError,
+    OneLineParser,
+    logging_to_stderr,
+    number,
+    print_result,
+    say,
+)
 
 PROGRAM = "tinyfcn-segment"
-MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce")
 SUFFIXES = ("_labels.png", "_overlay.png", ".json")
 
 _log = logging.getLogger(__name__)
-
-
-class UsageError(Exception):
-    """What was asked for cannot be done as it was asked. The message is one line."""
-
-
-class NoNet(Exception):
-    """There is no net to segment with. The message is one line."""
 
 
 class Job(NamedTuple):
@@ -53,18 +55,15 @@ def main(argv=None):
     except SystemExit as stop:
         return stop.code
     try:
-        with _logging_to_stderr(options), warnings.catch_warnings():
+        with logging_to_stderr(PROGRAM, _log_level(options)), warnings.catch_warnings():
             # Decoders warn of oddities in metadata, of no use to who wants a segmentation.
             warnings.filterwarnings("ignore", module="PIL")
             return _run(options)
-    except UsageError as error:
-        _say(f"{PROGRAM}: {error}")
-        return USAGE
-    except NoNet as error:
-        _say(f"{PROGRAM}: {error}")
-        return WEIGHTS
+    except CommandError as error:
+        say(f"{PROGRAM}: {error}")
+        return error.code
     except KeyboardInterrupt:
-        _say(f"{PROGRAM}: interrupted")
+        say(f"{PROGRAM}: interrupted")
         return INTERRUPTED
 
 
@@ -91,7 +90,7 @@ def plan(paths, output):
 
     Raises
     ------
-    UsageError
+    CommandError
         Two photos have the same output, or an output would overwrite a photo.
     """
     from tinyfcn.data.images import ImageError, check_file, printable
@@ -163,13 +162,13 @@ def _refuse_collisions(jobs, inputs, output):
             target = os.path.join(output, job.stem + suffix)
             key = os.path.normcase(os.path.realpath(target))
             if key in inputs:
-                raise UsageError(
+                raise CommandError(
                     f"{printable(inputs[key])} would be overwritten by a result of "
-                    f"{printable(job.photo)}: choose another output folder with -o")
+                    f"{printable(job.photo)}: choose another output folder with -o", USAGE)
             if key in owners:
-                raise UsageError(
+                raise CommandError(
                     f"{printable(owners[key])} and {printable(job.photo)} would both be written "
-                    f"to {printable(target)}: do them in two calls with different -o")
+                    f"to {printable(target)}: do them in two calls with different -o", USAGE)
             owners[key] = job.photo
 
 
@@ -179,9 +178,9 @@ def _run(options):
         weights = _find_weights(options)
         _make_output_folder(options.output)
     for line in failures:
-        _say(f"{PROGRAM}: {line}")
+        say(f"{PROGRAM}: {line}")
     if not jobs:
-        return SOME_FAILED
+        return FAILED
 
     start = time.perf_counter()
     net = _load_net(options, weights)
@@ -191,7 +190,7 @@ def _run(options):
     failed = bool(failures)
     for job in jobs:
         failed |= not _do(net, job, options, about, seconds)
-    return SOME_FAILED if failed else DONE
+    return FAILED if failed else DONE
 
 
 def _find_weights(options):
@@ -205,8 +204,9 @@ def _find_weights(options):
     model = options.model or "fcn8s"
     path = weights.shipped(model)
     if path is None:
-        raise NoNet(f"no weights for {model} come with tinyfcn: give a file with --weights, "
-                    f"or try the net untrained with --random-weights")
+        raise CommandError(
+            f"no weights for {model} come with tinyfcn: give a file with --weights, "
+            f"or try the net untrained with --random-weights", WEIGHTS)
     return os.fspath(path)
 
 
@@ -218,8 +218,9 @@ def _make_output_folder(folder):
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UsageError(f"{printable(folder)}: cannot write to this output folder: "
-                         f"{error.strerror}") from None
+        raise CommandError(
+            f"{printable(folder)}: cannot write to this output folder: {error.strerror}", USAGE
+        ) from None
 
 
 def _load_net(options, weights):
@@ -234,17 +235,19 @@ def _load_net(options, weights):
         else:
             net = loading.load_model(weights, model=options.model)
         if net.name not in MODELS:
-            raise NoNet(f"{printable(weights)}: holds {net.name}, which does not segment")
+            raise CommandError(
+                f"{printable(weights)}: holds {net.name}, which does not segment", WEIGHTS)
         channels = net.arguments.get("in_channels", 3)
         if channels != 3:
-            raise NoNet(f"{printable(weights)}: takes {channels} channels; a photo has 3")
+            raise CommandError(
+                f"{printable(weights)}: takes {channels} channels; a photo has 3", WEIGHTS)
         return models.fold_batch_norm(net)
     except WeightsError as error:
-        raise NoNet(str(error)) from None
+        raise CommandError(str(error), WEIGHTS) from None
     except OSError as error:
-        raise NoNet(f"{printable(weights)}: {error.strerror or error}") from None
+        raise CommandError(f"{printable(weights)}: {error.strerror or error}", WEIGHTS) from None
     except MemoryError:
-        raise NoNet("not enough memory for the net") from None
+        raise CommandError("not enough memory for the net", WEIGHTS) from None
 
 
 def _describe(net, weights):
@@ -269,19 +272,19 @@ def _do(net, job, options, about, load_seconds):
     try:
         line = _segment_photo(net, job, options, about, load_seconds)
     except ImageError as error:
-        _say(f"{PROGRAM}: {error}")
+        say(f"{PROGRAM}: {error}")
     except MemoryError:
-        _say(f"{PROGRAM}: {name}: not enough memory to segment it")
+        say(f"{PROGRAM}: {name}: not enough memory to segment it")
     except OSError as error:
         where = printable(error.filename) if error.filename else name
-        _say(f"{PROGRAM}: {where}: {error.strerror or error}")
+        say(f"{PROGRAM}: {where}: {error.strerror or error}")
     except Exception as error:      # whatever it is, the other photos can still be done
         reason = " ".join(str(error).split())
-        _say(f"{PROGRAM}: {name}: {type(error).__name__}: {reason}")
+        say(f"{PROGRAM}: {name}: {type(error).__name__}: {reason}")
         _log.debug("where it happened:", exc_info=True)
     else:
         if not options.quiet:
-            return _print(line)
+            return print_result(PROGRAM, line)
         return True
     return False
 
@@ -330,65 +333,10 @@ def _json(content):
     return (json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False) + "\n").encode()
 
 
-def _print(line):
-    """Write a result to stdout. Returns whether stdout took it or nobody wants it any more."""
-    try:
-        _write(sys.stdout, line)
-    except OSError as error:
-        # What stdout still holds is flushed once more at the end, which must not fail again.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
-        if isinstance(error, BrokenPipeError):      # the reader has seen enough
-            return True
-        _say(f"{PROGRAM}: stdout: {error.strerror}")
-        return False
-    return True
-
-
-def _say(line):
-    """Write a line to stderr, if that takes it."""
-    with contextlib.suppress(OSError):
-        _write(sys.stderr, line)
-
-
-def _write(stream, line):
-    if stream is None:                              # closed before the program began
-        return
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    stream.flush()
-
-
-@contextlib.contextmanager
-def _logging_to_stderr(options):
-    """Show the library's log on stderr while the command runs."""
-    class Handler(logging.Handler):
-        def emit(self, record):
-            prefix = "warning: " if record.levelno >= logging.WARNING else ""
-            _say(f"{PROGRAM}: {prefix}{self.format(record)}")
-
-    logger = logging.getLogger("tinyfcn")
-    handler, level = Handler(), logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if options.verbose else
-                    logging.WARNING if options.quiet else logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message):
-        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
 def _parse(argv):
     from tinyfcn import __version__
 
-    parser = _OneLineParser(
+    parser = OneLineParser(
         prog=PROGRAM, allow_abbrev=False,
         description="Segment photos. For each PHOTO it writes PHOTO_labels.png (indexed PNG, the "
                     "value of a pixel is its class; looks coloured only in viewers that know "
@@ -405,9 +353,9 @@ def _parse(argv):
                         help="weight file (default: the one that comes with tinyfcn)")
     parser.add_argument("--random-weights", action="store_true",
                         help="run an untrained net of full width: all its weights are random")
-    parser.add_argument("--classes", type=_classes, metavar="N",
+    parser.add_argument("--classes", type=number(int, 1, 256), metavar="N",
                         help="number of classes with --random-weights, 1..256 (default: 21)")
-    parser.add_argument("--alpha", type=_alpha, default=0.5, metavar="A",
+    parser.add_argument("--alpha", type=number(float, 0, 1), default=0.5, metavar="A",
                         help="weight of the class colours in the overlay, 0..1 (default: 0.5)")
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("-q", "--quiet", action="store_true",
@@ -423,18 +371,8 @@ def _parse(argv):
     return options
 
 
-def _classes(text):
-    value = int(text)
-    if not 1 <= value <= 256:
-        raise argparse.ArgumentTypeError(f"must lie between 1 and 256, not {text}")
-    return value
-
-
-def _alpha(text):
-    value = float(text)
-    if not 0 <= value <= 1:         # NaN too
-        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, not {text}")
-    return value
+def _log_level(options):
+    return logging.DEBUG if options.verbose else logging.WARNING if options.quiet else logging.INFO
 
 
 if __name__ == "__main__":
