@@ -27,13 +27,22 @@ OPTIMIZATION_LEVEL = 1
 _running = threading.Lock()
 
 
-@functools.cache
 def source_digest():
     """A hash of every source file of this package."""
     digest = hashlib.sha256()
     for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+@functools.cache
+def warn_of_missing_folder():
+    """Say, once a process, why every process compiles."""
+    logger.warning("no folder to keep compiled kernels in: compiling in every process")
+
+
+# At the import, so that it is of the code that runs, whatever is edited later.
+SOURCE_DIGEST = source_digest()
 
 
 @functools.cache
@@ -46,20 +55,36 @@ class KernelCache(FunctionCache):
     """Numba's on-disk cache of a function, keyed also by what its code depends on."""
 
     def _index_key(self, sig, codegen):
-        return (*super()._index_key(sig, codegen), simd.BITS, source_digest())
+        return (*super()._index_key(sig, codegen), simd.BITS, SOURCE_DIGEST)
 
     def load_overload(self, sig, target_context):
-        found = super().load_overload(sig, target_context)
+        try:
+            found = super().load_overload(sig, target_context)
+        except Exception as error:  # a damaged file: whatever unpickling it leads to
+            logger.debug("cache of %s: %s", self._name, error)
+            self.flush_damaged()
+            found = None
         if found is None:
             announce_compilation()
         return found
+
+    def save_overload(self, sig, data):
+        try:
+            super().save_overload(sig, data)
+        except OSError as error:  # a full disk, say: the kernel is compiled and can run
+            logger.warning("cannot keep a compiled kernel: %s", error)
+
+    def flush_damaged(self):
+        """Begin the function's index anew, since it cannot be read or names what cannot be."""
+        with contextlib.suppress(OSError):
+            self.flush()
 
 
 @contextlib.contextmanager
 def optimization_level(level):
     """Compile with another optimization level than the process's `NUMBA_OPT`."""
     before = numba.config.OPT
-    numba.config.OPT = level
+    numba.config.OPT = type(before)(level)  # numba asks it more than its number
     try:
         yield
     finally:
@@ -86,7 +111,7 @@ def kernel(function):
     try:
         compiled._cache = KernelCache(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        logger.warning("no folder to keep compiled kernels in: compiling in every process")
+        warn_of_missing_folder()
 
     @functools.wraps(function)
     def launch(*arguments):

@@ -36,7 +36,7 @@ from .micro_kernel import (
     panel_width,
     put_tile,
 )
-from .simd import lanes
+from .simd import lanes, prefetch
 
 # Sizes of the blocks; tests make them smaller. The gathered rows of a product, 448 pixels x 1 kB,
 # and the panels of weights, 256 x 1 kB, share an L2 cache of 1 MB.
@@ -44,6 +44,7 @@ BLOCK_PIXELS = 32 * TILE_ROWS
 BLOCK_COLUMNS = 256
 BLOCK_DEPTH_BYTES = 1024
 GRADIENT_ROWS = 8 * TILE_ROWS
+PREFETCH_ROWS = 8
 
 
 class Blocks(NamedTuple):
@@ -159,7 +160,11 @@ def _pack_weights(w, w_shape, transposed, group_start, channels, output, outputs
                     panels[at + i * width] = w[row + i]
         else:
             for i in range(count):
-                pack_row(w, start + (c + i) * w_shape[2] + output, outputs, panels, depth, k + i)
+                row = start + (c + i) * w_shape[2] + output
+                # Rows lie up to pages apart, where the processor foresees nothing.
+                for j in range(0, outputs, lanes(panels)):
+                    prefetch(w, row + PREFETCH_ROWS * w_shape[2] + j)
+                pack_row(w, row, outputs, panels, depth, k + i)
         k += count
         tap += 1
         c = 0

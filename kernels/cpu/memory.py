@@ -35,12 +35,13 @@ class _Block:
     """Bytes for an array; they return to the pool when the last array on them is gone."""
 
     def __init__(self, size):
+        self.bytes = None
         size += CACHE_LINE
         # Copies and pop are atomic, a lock is not safe: the garbage collector may run `__del__`
         # while this very thread holds it.
         fitting = [
             (block.size, key)
-            for key, block in list(_idle.items())
+            for key, block in _idle.copy().items()
             if size <= block.size <= size * LARGEST_WASTE
         ]
         found = _idle.pop(min(fitting)[1], None) if fitting else None
@@ -52,10 +53,12 @@ class _Block:
 
     def __del__(self, idle=_idle, limit=LARGEST_IDLE):
         # Through defaults, since at exit the module's names are gone before its last arrays.
+        if self.bytes is None:  # there was no memory for it
+            return
         idle[id(self.bytes)] = self.bytes
-        blocks = list(idle.items())
-        total = sum(block.size for _, block in blocks)
-        for key, block in blocks:  # the oldest first
+        blocks = idle.copy()
+        total = sum(block.size for block in blocks.values())
+        for key, block in blocks.items():  # the oldest first
             if total <= limit:
                 break
             if idle.pop(key, None) is not None:

@@ -153,6 +153,27 @@ def store(typingctx, array, index, vector):
 
 
 @intrinsic
+def prefetch(typingctx, array, index):
+    """Ask for the cache line of flat `index`, which may lie outside the array, to be fetched."""
+
+    def codegen(context, builder, signature, args):
+        pointer = build_pointer(context, builder, array, args[0], args[1])
+        byte = ir.IntType(8).as_pointer()
+        flag = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]),
+            "llvm.prefetch.p0",
+        )
+        # To read, into the L2 cache, data.
+        levels = ir.Constant(flag, 0), ir.Constant(flag, 2), ir.Constant(flag, 1)
+        builder.call(function, [builder.bitcast(pointer, byte), *levels])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
+
+
+@intrinsic
 def splat(typingctx, array, number):
     """A vector of the array's dtype with every lane equal to `number`."""
     dtype = array.dtype

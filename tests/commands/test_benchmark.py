@@ -1,4 +1,4 @@
-"""The benchmark command: what it compares and prints. Nothing here looks at how long things take."""
+"""The benchmark command: what it compares and prints. How long things take is not looked at."""
 import json
 import os
 import subprocess

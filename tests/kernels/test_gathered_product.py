@@ -133,7 +133,7 @@ def test_scratch_memory_does_not_grow_with_the_image(calls, dtype, kernel, chann
 
 
 def test_scratch_memory_holds_the_buffers_of_a_block(calls, dtype):
-    """A tile, panels of weights, gathered rows up to the last that a tile reads or a run ends in."""
+    """A tile, panels of weights, and gathered rows up to the last that a tile reads."""
     x, w = np.zeros((1, 9, 9, 5), dtype), np.zeros((3, 3, 5, 40), dtype)
     cpu.convolution_forward(x, w)
     cpu.convolution_backward_weights(x, np.zeros((1, 7, 7, 40), dtype), (3, 3))

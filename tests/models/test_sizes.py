@@ -142,7 +142,8 @@ def test_same_is_anchored_top_left(h, w):
     # 1 interpolated up 32 times: the ramp at an edge of the coarse map is 16 pixels wide and begins
     # with 16.5 / 32. The coarse map covers 32 ceil(n / 32) pixels from the top left, so the other
     # edge lies outside, unless n reaches into its ramp.
-    y = constant_score(models.FCN32s(**TINY)).forward(np.zeros((1, h, w, 3), np.float32))[0, :, :, 0]
+    net = constant_score(models.FCN32s(**TINY))
+    y = net.forward(np.zeros((1, h, w, 3), np.float32))[0, :, :, 0]
     ramp = (np.arange(16) + 16.5) / 32
     profiles = []
     for n in h, w:
