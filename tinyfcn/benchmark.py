@@ -32,8 +32,8 @@ BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "
 FORWARD_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-2
 # Bytes of the left operand of a matrix product; where a layer has more pixels, not all take part.
 PRODUCT_BYTES = 64 << 20
-# Threads that wait for work in a loop would take the cores from whoever runs next.
-PAUSE_SECONDS = 0.05
+# Threads that wait for work in a loop, OpenBLAS's for 0.1 s, would take the cores from the next.
+PAUSE_SECONDS = 0.2
 RATE, MOMENTUM, DECAY, IGNORE_LABEL = 1e-5, 0.9, 5e-4, 255
 
 _log = logging.getLogger(__name__)
@@ -41,31 +41,22 @@ _log = logging.getLogger(__name__)
 
 def main(argv=None):
     """Run the command with these arguments (sys.argv's by default) and return its exit code."""
+    return console.run(PROGRAM, _parse, _run, argv)
+
+
+def _run(options):
+    with_torch = _wants_torch(options)
     try:
-        options = _parse(argv)
-    except SystemExit as stop:
-        return stop.code
-    try:
-        with_torch = _wants_torch(options)
-        with console.logging_to_stderr(PROGRAM), _threads(options.threads, with_torch):
+        with _threads(options.threads, with_torch):
             report = _measure(options, with_torch)
-        text = json.dumps(report, indent=2, allow_nan=False) if options.json else _text(report)
-        return console.DONE if console.print_result(PROGRAM, text) else console.FAILED
-    except console.CommandError as error:
-        return _fail(error, error.code)
     except (MemoryError, RuntimeError) as error:
         # PyTorch has no type of its own for it.
         if isinstance(error, RuntimeError) and "not enough memory" not in str(error):
             raise
-        return _fail("not enough memory: choose a smaller --size, --batch or --width",
-                     console.FAILED)
-    except KeyboardInterrupt:
-        return _fail("interrupted", console.INTERRUPTED)
-
-
-def _fail(message, code):
-    console.say(f"{PROGRAM}: {message}")
-    return code
+        message = "not enough memory: choose a smaller --size, --batch or --width"
+        raise console.CommandError(message, console.FAILED) from None
+    text = json.dumps(report, indent=2, allow_nan=False) if options.json else _text(report)
+    return console.DONE if console.print_result(PROGRAM, text) else console.FAILED
 
 
 def _wants_torch(options):

@@ -21,6 +21,40 @@ class CommandError(Exception):
         self.code = code
 
 
+def run(program, parse, body, argv):
+    """Run a command and return its exit code, whatever ends it.
+
+    Parameters
+    ----------
+    program : str
+        Begins each line on stderr.
+    parse : callable
+        parse(argv) -> options; may exit, as argparse does. Their `quiet` and `verbose`, where there
+        are such, say how much of the library's log is shown.
+    body : callable
+        body(options) -> exit code; may raise CommandError.
+    argv : list of str or None
+    """
+    try:
+        options = parse(argv)
+    except SystemExit as stop:
+        return stop.code
+    shown = vars(options)
+    level = logging.WARNING if shown.get("quiet") else logging.INFO
+    try:
+        with logging_to_stderr(program, logging.DEBUG if shown.get("verbose") else level):
+            return body(options)
+    except CommandError as error:
+        say(f"{program}: {error}")
+        return error.code
+    except MemoryError:
+        say(f"{program}: not enough memory")
+        return FAILED
+    except KeyboardInterrupt:
+        say(f"{program}: interrupted")
+        return INTERRUPTED
+
+
 class OneLineParser(argparse.ArgumentParser):
     """Says what is wrong with the options in one line."""
 

@@ -11,20 +11,7 @@ import math
 import os
 import sys
 
-from .console import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    MODELS,
-    USAGE,
-    WEIGHTS,
-    CommandError,
-    OneLineParser,
-    logging_to_stderr,
-    print_result,
-    progress,
-    say,
-)
+from . import console
 
 PROGRAM = "tinyfcn-evaluate"
 MEASURES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu")
@@ -32,26 +19,11 @@ MEASURES = ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu
 
 def main(argv=None):
     """Run the command with these arguments (sys.argv's by default) and return its exit code."""
-    try:
-        options = _parse(argv)
-    except SystemExit as stop:
-        return stop.code
-    try:
-        with logging_to_stderr(PROGRAM):
-            return _run(options)
-    except CommandError as error:
-        say(f"{PROGRAM}: {error}")
-        return error.code
-    except MemoryError:
-        say(f"{PROGRAM}: not enough memory")
-        return FAILED
-    except KeyboardInterrupt:
-        say(f"{PROGRAM}: interrupted")
-        return INTERRUPTED
+    return console.run(PROGRAM, _parse, _run, argv)
 
 
 def _parse(argv):
-    parser = OneLineParser(
+    parser = console.OneLineParser(
         prog=PROGRAM,
         allow_abbrev=False,
         description="Score a net on a data set (DIR/images/SPLIT/NAME.jpg, "
@@ -67,7 +39,7 @@ def _parse(argv):
     )
     parser.add_argument(
         "--model",
-        choices=MODELS,
+        choices=console.MODELS,
         help="the net (default: what the weight file holds; fcn8s without one)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -82,29 +54,29 @@ def _run(options):
         classes = read_classes(options.data)
         pairs = find_pairs(options.data, options.split)
     except DataError as error:
-        raise CommandError(error, USAGE) from None
+        raise console.CommandError(error, console.USAGE) from None
     path = _find_weights(options)
     net, digest = _load_net(path, options, classes)
 
     failures = []
     try:
-        with progress(len(pairs), "photos") as show:
+        with console.progress(len(pairs), "photos") as show:
             matrix = evaluation.evaluate(net, pairs, classes.ignore_label, show, failures.append)
     except ValueError as error:  # the net's scores are not finite
-        raise CommandError(f"{_shown(path)}: {error}", WEIGHTS) from None
+        raise console.CommandError(f"{_shown(path)}: {error}", console.WEIGHTS) from None
     for error in failures:
-        say(f"{PROGRAM}: {error}")
+        console.say(f"{PROGRAM}: {error}")
     images = len(pairs) - len(failures)
     if failures:
-        say(f"{PROGRAM}: {len(failures)} of {len(pairs)} photos failed")
+        console.say(f"{PROGRAM}: {len(failures)} of {len(pairs)} photos failed")
     if not images:
-        return FAILED
+        return console.FAILED
     scores = metrics.scores(matrix)
     if options.json:
         text = _json(scores, classes, images, digest)
     else:
         text = _text(scores, classes, images, _shown(path), digest)
-    return DONE if print_result(PROGRAM, text) and not failures else FAILED
+    return console.DONE if console.print_result(PROGRAM, text) and not failures else console.FAILED
 
 
 def _find_weights(options):
@@ -115,8 +87,8 @@ def _find_weights(options):
     model = options.model or "fcn8s"
     path = weights.shipped(model)
     if path is None:
-        raise CommandError(
-            f"no weights for {model} come with tinyfcn: give a file with --weights", WEIGHTS
+        raise console.CommandError(
+            f"no weights for {model} come with tinyfcn: give a file with --weights", console.WEIGHTS
         )
     return os.fspath(path)
 
@@ -129,21 +101,27 @@ def _load_net(path, options, classes):
         digest = sha256(path)
         net = loading.load_model(path, model=options.model)
     except WeightsError as error:
-        raise CommandError(error, WEIGHTS) from None
-    if net.name not in MODELS:
-        raise CommandError(f"{_shown(path)}: holds {net.name}, which does not segment", WEIGHTS)
+        raise console.CommandError(error, console.WEIGHTS) from None
+    if net.name not in console.MODELS:
+        raise console.CommandError(
+            f"{_shown(path)}: holds {net.name}, which does not segment", console.WEIGHTS
+        )
     channels = net.arguments.get("in_channels", 3)
     if channels != 3:
-        raise CommandError(f"{_shown(path)}: takes {channels} channels; a photo has 3", WEIGHTS)
+        raise console.CommandError(
+            f"{_shown(path)}: takes {channels} channels; a photo has 3", console.WEIGHTS
+        )
     count = net.arguments["classes"]
     if count != len(classes.names):
-        raise CommandError(
+        raise console.CommandError(
             f"{_shown(path)}: is for {count} classes; {_shown(options.data)} has "
             f"{len(classes.names)}",
-            WEIGHTS,
+            console.WEIGHTS,
         )
     if net.class_names is not None and net.class_names != classes.names:
-        say(f"{PROGRAM}: warning: {_shown(path)}: its classes have other names than the data set's")
+        console.say(
+            f"{PROGRAM}: warning: {_shown(path)}: its classes have other names than the data set's"
+        )
     return models.fold_batch_norm(net), digest
 
 

@@ -24,16 +24,7 @@ HEAD = COLUMNS.format("layer", "parameter", "error", "threshold", "kinks", "seed
 
 def main(argv=None):
     """Run the command with these arguments (sys.argv's by default) and return its exit code."""
-    try:
-        options = _parse(argv)
-    except SystemExit as stop:
-        return stop.code
-    try:
-        with console.logging_to_stderr(PROGRAM):
-            return _report(_rows(options))
-    except KeyboardInterrupt:
-        console.say(f"{PROGRAM}: interrupted")
-        return console.INTERRUPTED
+    return console.run(PROGRAM, _parse, lambda options: _report(_rows(options)), argv)
 
 
 def check_layer(kind, seed=0):

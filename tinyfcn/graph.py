@@ -121,6 +121,8 @@ class Graph:
         -------
         array, or dict of arrays
         """
+        if not self._nodes:
+            raise ValueError("the net has no nodes")
         if self._plan is None:
             self._plan = self._make_plan()
         fused, last_use = self._plan
@@ -130,6 +132,8 @@ class Graph:
             raise KeyError(f"the net has no node {', '.join(unknown)}")
         values, sizes = {DATA: x}, {DATA: x.shape[1:3]}
         for step, node in enumerate(self.nodes):
+            if not keep and all(name in values for name in wanted):
+                break
             if node.name in values:  # a ReLU that its convolution has done already
                 continue
             inputs = [values[name] for name in node.inputs]
@@ -168,6 +172,7 @@ class Graph:
         arriving = {next(reversed(self._nodes)): gy}
         for node in reversed(self.nodes):
             if node.name not in arriving:  # nothing that reads it led to the output
+                node.layer.kept = None
                 continue
             g = arriving.pop(node.name)
             if node.inputs == (DATA,) and isinstance(node.layer, Convolution):

@@ -16,20 +16,7 @@ import time
 import warnings
 from typing import NamedTuple
 
-from tinyfcn.console import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    MODELS,
-    USAGE,
-    WEIGHTS,
-    CommandError,
-    OneLineParser,
-    logging_to_stderr,
-    number,
-    print_result,
-    say,
-)
+from . import console
 
 PROGRAM = "tinyfcn-segment"
 SUFFIXES = ("_labels.png", "_overlay.png", ".json")
@@ -50,21 +37,7 @@ class Job(NamedTuple):
 
 def main(argv=None):
     """Run the command with these arguments (sys.argv's by default) and return its exit code."""
-    try:
-        options = _parse(argv)
-    except SystemExit as stop:
-        return stop.code
-    try:
-        with logging_to_stderr(PROGRAM, _log_level(options)), warnings.catch_warnings():
-            # Decoders warn of oddities in metadata, of no use to who wants a segmentation.
-            warnings.filterwarnings("ignore", module="PIL")
-            return _run(options)
-    except CommandError as error:
-        say(f"{PROGRAM}: {error}")
-        return error.code
-    except KeyboardInterrupt:
-        say(f"{PROGRAM}: interrupted")
-        return INTERRUPTED
+    return console.run(PROGRAM, _parse, _run, argv)
 
 
 def plan(paths, output):
@@ -162,25 +135,33 @@ def _refuse_collisions(jobs, inputs, output):
             target = os.path.join(output, job.stem + suffix)
             key = os.path.normcase(os.path.realpath(target))
             if key in inputs:
-                raise CommandError(
+                raise console.CommandError(
                     f"{printable(inputs[key])} would be overwritten by a result of "
-                    f"{printable(job.photo)}: choose another output folder with -o", USAGE)
+                    f"{printable(job.photo)}: choose another output folder with -o", console.USAGE)
             if key in owners:
-                raise CommandError(
+                raise console.CommandError(
                     f"{printable(owners[key])} and {printable(job.photo)} would both be written "
-                    f"to {printable(target)}: do them in two calls with different -o", USAGE)
+                    f"to {printable(target)}: do them in two calls with different -o",
+                    console.USAGE)
             owners[key] = job.photo
 
 
 def _run(options):
+    with warnings.catch_warnings():
+        # Decoders warn of oddities in metadata, of no use to who wants a segmentation.
+        warnings.filterwarnings("ignore", module="PIL")
+        return _segment_all(options)
+
+
+def _segment_all(options):
     jobs, failures = plan(options.photos, options.output)
     if jobs:
         weights = _find_weights(options)
         _make_output_folder(options.output)
     for line in failures:
-        say(f"{PROGRAM}: {line}")
+        console.say(f"{PROGRAM}: {line}")
     if not jobs:
-        return FAILED
+        return console.FAILED
 
     start = time.perf_counter()
     net = _load_net(options, weights)
@@ -190,7 +171,7 @@ def _run(options):
     failed = bool(failures)
     for job in jobs:
         failed |= not _do(net, job, options, about, seconds)
-    return FAILED if failed else DONE
+    return console.FAILED if failed else console.DONE
 
 
 def _find_weights(options):
@@ -204,9 +185,9 @@ def _find_weights(options):
     model = options.model or "fcn8s"
     path = weights.shipped(model)
     if path is None:
-        raise CommandError(
+        raise console.CommandError(
             f"no weights for {model} come with tinyfcn: give a file with --weights, "
-            f"or try the net untrained with --random-weights", WEIGHTS)
+            f"or try the net untrained with --random-weights", console.WEIGHTS)
     return os.fspath(path)
 
 
@@ -218,8 +199,9 @@ def _make_output_folder(folder):
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise CommandError(
-            f"{printable(folder)}: cannot write to this output folder: {error.strerror}", USAGE
+        raise console.CommandError(
+            f"{printable(folder)}: cannot write to this output folder: {error.strerror}",
+            console.USAGE,
         ) from None
 
 
@@ -234,20 +216,21 @@ def _load_net(options, weights):
                 classes=options.classes or 21, init="scratch")
         else:
             net = loading.load_model(weights, model=options.model)
-        if net.name not in MODELS:
-            raise CommandError(
-                f"{printable(weights)}: holds {net.name}, which does not segment", WEIGHTS)
+        if net.name not in console.MODELS:
+            raise console.CommandError(
+                f"{printable(weights)}: holds {net.name}, which does not segment", console.WEIGHTS)
         channels = net.arguments.get("in_channels", 3)
         if channels != 3:
-            raise CommandError(
-                f"{printable(weights)}: takes {channels} channels; a photo has 3", WEIGHTS)
+            raise console.CommandError(
+                f"{printable(weights)}: takes {channels} channels; a photo has 3", console.WEIGHTS)
         return models.fold_batch_norm(net)
     except WeightsError as error:
-        raise CommandError(str(error), WEIGHTS) from None
+        raise console.CommandError(str(error), console.WEIGHTS) from None
     except OSError as error:
-        raise CommandError(f"{printable(weights)}: {error.strerror or error}", WEIGHTS) from None
+        message = f"{printable(weights)}: {error.strerror or error}"
+        raise console.CommandError(message, console.WEIGHTS) from None
     except MemoryError:
-        raise CommandError("not enough memory for the net", WEIGHTS) from None
+        raise console.CommandError("not enough memory for the net", console.WEIGHTS) from None
 
 
 def _describe(net, weights):
@@ -272,19 +255,19 @@ def _do(net, job, options, about, load_seconds):
     try:
         line = _segment_photo(net, job, options, about, load_seconds)
     except ImageError as error:
-        say(f"{PROGRAM}: {error}")
+        console.say(f"{PROGRAM}: {error}")
     except MemoryError:
-        say(f"{PROGRAM}: {name}: not enough memory to segment it")
+        console.say(f"{PROGRAM}: {name}: not enough memory to segment it")
     except OSError as error:
         where = printable(error.filename) if error.filename else name
-        say(f"{PROGRAM}: {where}: {error.strerror or error}")
+        console.say(f"{PROGRAM}: {where}: {error.strerror or error}")
     except Exception as error:      # whatever it is, the other photos can still be done
         reason = " ".join(str(error).split())
-        say(f"{PROGRAM}: {name}: {type(error).__name__}: {reason}")
+        console.say(f"{PROGRAM}: {name}: {type(error).__name__}: {reason}")
         _log.debug("where it happened:", exc_info=True)
     else:
         if not options.quiet:
-            return print_result(PROGRAM, line)
+            return console.print_result(PROGRAM, line)
         return True
     return False
 
@@ -336,7 +319,7 @@ def _json(content):
 def _parse(argv):
     from tinyfcn import __version__
 
-    parser = OneLineParser(
+    parser = console.OneLineParser(
         prog=PROGRAM, allow_abbrev=False,
         description="Segment photos. For each PHOTO it writes PHOTO_labels.png (indexed PNG, the "
                     "value of a pixel is its class; looks coloured only in viewers that know "
@@ -347,15 +330,15 @@ def _parse(argv):
                         help="image files, or folders: their images and the folders below them")
     parser.add_argument("-o", "--output", default=os.curdir, metavar="DIR",
                         help="output folder, made if it is missing (default: the current one)")
-    parser.add_argument("--model", choices=MODELS,
+    parser.add_argument("--model", choices=console.MODELS,
                         help="the net (default: what the weight file holds; fcn8s without one)")
     parser.add_argument("--weights", metavar="FILE",
                         help="weight file (default: the one that comes with tinyfcn)")
     parser.add_argument("--random-weights", action="store_true",
                         help="run an untrained net of full width: all its weights are random")
-    parser.add_argument("--classes", type=number(int, 1, 256), metavar="N",
+    parser.add_argument("--classes", type=console.number(int, 1, 256), metavar="N",
                         help="number of classes with --random-weights, 1..256 (default: 21)")
-    parser.add_argument("--alpha", type=number(float, 0, 1), default=0.5, metavar="A",
+    parser.add_argument("--alpha", type=console.number(float, 0, 1), default=0.5, metavar="A",
                         help="weight of the class colours in the overlay, 0..1 (default: 0.5)")
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("-q", "--quiet", action="store_true",
@@ -369,10 +352,6 @@ def _parse(argv):
     if options.classes is not None and not options.random_weights:
         parser.error("--classes needs --random-weights: a weight file says its classes itself")
     return options
-
-
-def _log_level(options):
-    return logging.DEBUG if options.verbose else logging.WARNING if options.quiet else logging.INFO
 
 
 if __name__ == "__main__":

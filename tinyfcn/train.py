@@ -13,21 +13,7 @@ import shlex
 import sys
 import tempfile
 
-from .console import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    MODELS,
-    USAGE,
-    WEIGHTS,
-    CommandError,
-    OneLineParser,
-    logging_to_stderr,
-    number,
-    print_result,
-    progress,
-    say,
-)
+from . import console
 
 PROGRAM = "tinyfcn-train"
 
@@ -63,30 +49,11 @@ PREPROCESSING = {
 
 def main(argv=None):
     """Run the command with these arguments (sys.argv's by default) and return its exit code."""
-    try:
-        options = _parse(argv)
-    except SystemExit as stop:
-        return stop.code
-    folder = options.resume or options.output
-    try:
-        with logging_to_stderr(PROGRAM):
-            _run(options, folder)
-    except CommandError as error:
-        say(f"{PROGRAM}: {error}")
-        return error.code
-    except MemoryError:
-        say(f"{PROGRAM}: not enough memory: try a smaller --batch or --crop")
-        return FAILED
-    except KeyboardInterrupt:
-        begun = os.path.exists(os.path.join(folder, "config.json"))
-        again = f"; to go on: {PROGRAM} --resume {shlex.quote(folder)}" if begun else ""
-        say(f"{PROGRAM}: interrupted{again}")
-        return INTERRUPTED
-    return DONE
+    return console.run(PROGRAM, _parse, _run, argv)
 
 
 def _parse(argv):
-    parser = OneLineParser(
+    parser = console.OneLineParser(
         prog=PROGRAM,
         allow_abbrev=False,
         description="Train a VGG FCN on photos with label maps: DIR/images/train/NAME.jpg, "
@@ -110,22 +77,27 @@ def _parse(argv):
 
     add("--data", metavar="DIR", help="the data set")
     add("-o", "--output", metavar="RUN", help="the run's folder, made if it is missing")
-    add("--model", choices=MODELS, help="the net")
+    add("--model", choices=console.MODELS, help="the net")
     add("--init", metavar="FILE", help="begin with the weights of such a net")
-    add("--width", type=number(float, 0, 16, above=True), metavar="X", help="scales VGG's channels")
-    add("--fc-channels", type=number(int, 1, 65536), metavar="N", help="channels of fc6 and fc7")
+    width = console.number(float, 0, 16, above=True)
+    add("--width", type=width, metavar="X", help="scales VGG's channels")
+    channels = console.number(int, 1, 65536)
+    add("--fc-channels", type=channels, metavar="N", help="channels of fc6 and fc7")
     add("--batch-norm", action="store_true", help="after each convolution of VGG")
     add("--upsampling", choices=("fixed", "learned"), help="bilinear, or beginning there")
-    add("--dropout", type=number(float, 0, 1, below=True), metavar="X", help="after fc6 and fc7")
-    add("--epochs", type=number(int, 1), metavar="N", help="how often each photo is seen")
-    add("--batch", type=number(int, 1), metavar="N", help="photos a step")
-    add("--crop", type=number(int, 1, 8192), nargs=2, metavar=("H", "W"), help="size of the views")
-    add("--rate", type=number(float, 0, 1e6, above=True), metavar="X", help="top learning rate")
-    add("--warm-up", type=number(int, 0), metavar="N", help="steps up to that rate")
-    add("--momentum", type=number(float, 0, 1, below=True), metavar="X", help="of SGD")
-    add("--decay", type=number(float, 0, 1e6), metavar="X", help="of weights, towards zero")
+    share = console.number(float, 0, 1, below=True)
+    add("--dropout", type=share, metavar="X", help="after fc6 and fc7")
+    add("--epochs", type=console.number(int, 1), metavar="N", help="how often each photo is seen")
+    add("--batch", type=console.number(int, 1), metavar="N", help="photos a step")
+    side = console.number(int, 1, 8192)
+    add("--crop", type=side, nargs=2, metavar=("H", "W"), help="size of the views")
+    rate = console.number(float, 0, 1e6, above=True)
+    add("--rate", type=rate, metavar="X", help="top learning rate")
+    add("--warm-up", type=console.number(int, 0), metavar="N", help="steps up to that rate")
+    add("--momentum", type=console.number(float, 0, 1, below=True), metavar="X", help="of SGD")
+    add("--decay", type=console.number(float, 0, 1e6), metavar="X", help="of weights, towards zero")
     add("--balance", action="store_true", help="weigh rare classes up")
-    add("--seed", type=number(int, 0, 2**31), metavar="N", help="of all that is random")
+    add("--seed", type=console.number(int, 0, 2**31), metavar="N", help="of all that is random")
 
     given = parser.parse_args(argv)
     new = [name for name in vars(given) if name != "resume"]
@@ -137,7 +109,21 @@ def _parse(argv):
     return argparse.Namespace(**{**RECIPE, **NET, **OTHERS, **vars(given)})
 
 
-def _run(options, folder):
+def _run(options):
+    folder = options.resume or options.output
+    try:
+        _train(options, folder)
+    except MemoryError:
+        message = "not enough memory: try a smaller --batch or --crop"
+        raise console.CommandError(message, console.FAILED) from None
+    except KeyboardInterrupt:
+        begun = os.path.exists(os.path.join(folder, "config.json"))
+        again = f"; to go on: {PROGRAM} --resume {shlex.quote(folder)}" if begun else ""
+        raise console.CommandError(f"interrupted{again}", console.INTERRUPTED) from None
+    return console.DONE
+
+
+def _train(options, folder):
     from . import training
     from .data.folders import DataError, read_pair
     from .data.images import ImageError, printable
@@ -150,7 +136,7 @@ def _run(options, folder):
     labels = len(classes.names), classes.ignore_label
     try:
         photos = []
-        with progress(len(train_pairs) + len(val_pairs), "photos read") as show:
+        with console.progress(len(train_pairs) + len(val_pairs), "photos read") as show:
             for pair in train_pairs:
                 photos.append(read_pair(pair, *labels))
                 show(len(photos))
@@ -163,7 +149,7 @@ def _run(options, folder):
             stored = {**config, "recipe": {name: getattr(options, name) for name in RECIPE}}
             training.write_config(folder, stored)
         size = sum(array.size for array in net.params.values())
-        say(
+        console.say(
             f"{PROGRAM}: {net.name}, {size / 1e6:.2f} M parameters; {len(photos)} photos to train "
             f"on, {len(val_pairs)} to validate"
         )
@@ -171,10 +157,11 @@ def _run(options, folder):
             net, photos, val_pairs, classes.ignore_label, recipe, folder, _report
         )
     except WeightsError as error:
-        raise CommandError(error, WEIGHTS) from None
+        raise console.CommandError(error, console.WEIGHTS) from None
     except (DataError, ImageError, training.TrainingError) as error:
-        raise CommandError(error, FAILED) from None
-    say(f"{PROGRAM}: done, {len(rows)} epochs: {printable(os.path.join(folder, training.BEST))}")
+        raise console.CommandError(error, console.FAILED) from None
+    best = printable(os.path.join(folder, training.BEST))
+    console.say(f"{PROGRAM}: done, {len(rows)} epochs: {best}")
 
 
 def _config(options):
@@ -186,10 +173,11 @@ def _config(options):
         try:
             return read_config(options.resume)
         except TrainingError as error:
-            raise CommandError(error, USAGE) from None
+            raise console.CommandError(error, console.USAGE) from None
     if has_run(options.output):
-        raise CommandError(
-            f"{printable(options.output)}: there is a run already; --resume goes on with it", USAGE
+        raise console.CommandError(
+            f"{printable(options.output)}: there is a run already; --resume goes on with it",
+            console.USAGE,
         )
     return {
         "model": options.model,
@@ -211,7 +199,7 @@ def _find_data(root, recipe):
         val_pairs = find_pairs(root, "val") if has_val else []
         steps_per_epoch(train_pairs, recipe)
     except (DataError, TrainingError) as error:
-        raise CommandError(error, USAGE) from None
+        raise console.CommandError(error, console.USAGE) from None
     return classes, train_pairs, val_pairs
 
 
@@ -223,7 +211,7 @@ def _build_net(config, classes, folder):
     from .weights import WeightsError
 
     try:
-        if config["model"] not in MODELS:
+        if config["model"] not in console.MODELS:
             raise ValueError(f"no such net: {config['model']}")
         net = models.BY_NAME[config["model"]](
             classes=len(classes.names),
@@ -234,14 +222,15 @@ def _build_net(config, classes, folder):
     except (TypeError, ValueError, OverflowError) as error:
         reason = printable(str(error))
         where = printable(os.path.join(folder, CONFIG))
-        raise CommandError(f"{where}: no net can be built from it ({reason})", USAGE) from None
+        message = f"{where}: no net can be built from it ({reason})"
+        raise console.CommandError(message, console.USAGE) from None
     net.preprocessing = dict(PREPROCESSING)
     if config["init"] and not os.path.exists(os.path.join(folder, CHECKPOINT)):
         try:
             # The weights expect what they were trained on, so its preprocessing holds too.
             loading.load_weights(net, config["init"])
         except WeightsError as error:
-            raise CommandError(error, WEIGHTS) from None
+            raise console.CommandError(error, console.WEIGHTS) from None
     net.class_names, net.colours = classes.names, classes.colours
     net.ignore_label = classes.ignore_label
     return net
@@ -255,13 +244,13 @@ def _check_writable(folder):
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise CommandError(
-            f"{printable(folder)}: cannot write to this folder: {error.strerror}", USAGE
+        raise console.CommandError(
+            f"{printable(folder)}: cannot write to this folder: {error.strerror}", console.USAGE
         ) from None
 
 
 def _report(row):
-    print_result(PROGRAM, "  ".join(f"{name} {value}" for name, value in row.items()))
+    console.print_result(PROGRAM, "  ".join(f"{name} {value}" for name, value in row.items()))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from numba import prange
 from . import memory
 from .compilation import inline, kernel
 from .micro_kernel import (
+    ROW_BYTES,
     TILE_ROWS,
     TILE_VECTORS,
     copy,
@@ -35,14 +36,15 @@ from .micro_kernel import (
     pack_row,
     panel_width,
     put_tile,
+    row_stride,
 )
 from .simd import lanes, prefetch
 
-# Sizes of the blocks; tests make them smaller. The gathered rows of a product, 448 pixels x 1 kB,
-# and the panels of weights, 256 x 1 kB, share an L2 cache of 1 MB.
+# Sizes of the blocks; tests make them smaller. The gathered rows of a product, 448 pixels x 0.8 kB,
+# and the panels of weights, 256 x 0.8 kB, share an L2 cache of 1 MB.
 BLOCK_PIXELS = 32 * TILE_ROWS
 BLOCK_COLUMNS = 256
-BLOCK_DEPTH_BYTES = 1024
+BLOCK_DEPTH_BYTES = ROW_BYTES
 GRADIENT_ROWS = 8 * TILE_ROWS
 PREFETCH_ROWS = 8
 
@@ -179,6 +181,14 @@ def _split_scratch(scratch, panels_size):
 
 
 @inline
+def _fetch_tile(y, starts, first_row, rows, column, columns):
+    """Fetch the part of y that a tile will be added to, while the tile is computed."""
+    for i in range(first_row, first_row + rows):
+        for j in range(0, columns, lanes(y)):
+            prefetch(y, starts[i] + column + j)
+
+
+@inline
 def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, out_step, groups,
                  transposed, relu, blocks, scratch):
     width = TILE_VECTORS * lanes(scratch)
@@ -222,8 +232,10 @@ def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, o
                 column = job.group * group_outputs + first + j
                 for i in range(0, pixels, TILE_ROWS):
                     if depth > 0:
-                        multiply_rows(rows, i * stride, stride, panels, j * (k_stop - k_start),
-                                      outputs, tile, k_stop - k_start)
+                        if block > 0:
+                            _fetch_tile(y, starts, i, min(TILE_ROWS, pixels - i), column, outputs)
+                        multiply_rows(rows, i * stride, panels, j * (k_stop - k_start), outputs,
+                                      tile, k_stop - k_start)
                     put_tile(tile, min(TILE_ROWS, pixels - i), outputs, y, starts, i, column,
                              block > 0, bias, last, relu)
 
@@ -305,8 +317,7 @@ def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed
     """
     if y.size == 0:
         return
-    depth = max(1, BLOCK_DEPTH_BYTES // y.itemsize)
-    blocks = _blocks(y.dtype, depth, rows=BLOCK_PIXELS, buffer_row=depth)
+    blocks = _blocks(y.dtype, BLOCK_PIXELS, row_stride(y.dtype))
     outputs = w.shape[2] if transposed else w.shape[3] // groups
     jobs = _product_jobs(x.shape[0], groups, tuple(phases), outputs, numba.get_num_threads(),
                          blocks.rows, panel_width(y.dtype))
@@ -321,20 +332,19 @@ def gradient(x, gy, gw, taps, in_step, groups=1):
     if x.size == 0 or gy.size == 0:
         gw[...] = 0
         return
-    depth = max(1, BLOCK_DEPTH_BYTES // gw.itemsize)
-    blocks = _blocks(gw.dtype, depth, rows=GRADIENT_ROWS, buffer_row=GRADIENT_ROWS + TILE_ROWS)
+    # A row of the buffer holds the block's rows up to a full tile, and a vector for `copy_run`.
+    vector = panel_width(gw.dtype) // TILE_VECTORS
+    stride = (-(-(GRADIENT_ROWS + TILE_ROWS) // vector) + 1 | 1) * vector
+    blocks = _blocks(gw.dtype, GRADIENT_ROWS, stride)
     jobs = _gradient_jobs(groups, taps.shape[0] * gw.shape[2], gw.shape[3] // groups,
                           numba.get_num_threads(), blocks.columns)
     _gradient(x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, gw.reshape(-1), taps, jobs,
               in_step, groups, blocks, _scratch(blocks, gw.dtype))
 
 
-def _blocks(dtype, depth, rows, buffer_row):
+def _blocks(dtype, rows, stride):
+    depth = max(1, min(BLOCK_DEPTH_BYTES, ROW_BYTES) // dtype.itemsize)
     width = panel_width(dtype)
-    # Buffer rows a power of two apart would compete for the same few lines of the L1 cache: let
-    # them lie an odd number of vectors apart, with one to spare for `copy_run`.
-    vector = width // TILE_VECTORS
-    stride = (-(-buffer_row // vector) + 1 | 1) * vector
     return Blocks(depth, -(-BLOCK_COLUMNS // width) * width, rows, stride)
 
 

@@ -1,4 +1,4 @@
-"""The matrix product: a convolution of one tap on an image one pixel wide."""
+"""The matrix product: a convolution of one tap on an image one pixel high."""
 
 import numpy as np
 
@@ -33,6 +33,6 @@ def matrix_product(a, b, transpose_a=False, transpose_b=False):
     if transpose_b:
         b = np.ascontiguousarray(b.T)
     if transpose_a:
-        rows, columns = a[None, :, None, :], b[None, :, None, :]
+        rows, columns = a[None, None], b[None, None]
         return convolution_backward_weights(rows, columns, (1, 1))[0, 0]
-    return convolution_forward(a[None, :, None, :], b[None, None])[0, :, 0, :]
+    return convolution_forward(a[None, None], b[None, None])[0, 0]

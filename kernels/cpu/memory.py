@@ -45,7 +45,9 @@ class _Block:
             if size <= block.size <= size * LARGEST_WASTE
         ]
         found = _idle.pop(min(fitting)[1], None) if fitting else None
-        self.bytes = np.empty(size, np.uint8) if found is None else found
+        if found is None or found.size < size:  # another thread was quicker
+            found = np.empty(size, np.uint8)
+        self.bytes = found
 
     @property
     def __array_interface__(self):

@@ -16,7 +16,7 @@ class Crop(Layer):
         super().__init__()
         self.offset = pair(offset)
 
-    def forward(self, x, keep=False, size=None):
+    def forward(self, x, size, keep=False):
         if keep:
             self.kept = x.shape[1:3]
         return backend(x).crop_forward(x, self.offset, size)
