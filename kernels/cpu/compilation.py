@@ -96,7 +96,10 @@ inline = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc
 
 
 def kernel(function):
-    """Decorator of a parallel kernel (its outer loop is a `prange`), called by its launcher."""
+    """Decorator of a parallel kernel (its outer loop is a `prange`), called by its launcher.
+
+    Where the work is too little to wake other threads for, the launcher says ``threads=1``.
+    """
     compiled = njit(
         parallel=True, nogil=True, error_model="numpy", no_cfunc_wrapper=True
     )(function)
@@ -114,9 +117,14 @@ def kernel(function):
         warn_of_missing_folder()
 
     @functools.wraps(function)
-    def launch(*arguments):
+    def launch(*arguments, threads=None):
         with _running:
-            return compiled(*arguments)
+            before = numba.get_num_threads()
+            numba.set_num_threads(threads or before)
+            try:
+                return compiled(*arguments)
+            finally:
+                numba.set_num_threads(before)
 
     launch.compiled = compiled
     return launch

@@ -48,6 +48,10 @@ BLOCK_DEPTH_BYTES = ROW_BYTES
 GRADIENT_ROWS = 8 * TILE_ROWS
 PREFETCH_ROWS = 8
 
+# Below so many multiplications, about a millisecond of them, one thread does them all: to wake
+# another can take longer.
+PARALLEL_WORK = 1 << 24
+
 
 class Blocks(NamedTuple):
     """Block sizes of one call: the depth of a product, its columns, its rows in one go.
@@ -123,7 +127,8 @@ def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels
 
 
 @inline
-def _gather_border(x, line, inside, at_x, width, depth, first_channel, channels, c, rows, at, count):
+def _gather_border(x, line, inside, at_x, width, depth, first_channel, channels, c, rows, at,
+                   count):
     """Part of `_gather_rows` for a run that leaves the image: zeros where it does."""
     done = 0
     while done < count:
@@ -319,12 +324,13 @@ def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed
         return
     blocks = _blocks(y.dtype, BLOCK_PIXELS, row_stride(y.dtype))
     outputs = w.shape[2] if transposed else w.shape[3] // groups
-    jobs = _product_jobs(x.shape[0], groups, tuple(phases), outputs, numba.get_num_threads(),
-                         blocks.rows, panel_width(y.dtype))
+    workers = _workers(y.size * (w.size // w.shape[2 if transposed else 3]))
+    jobs = _product_jobs(x.shape[0], groups, tuple(phases), outputs, workers, blocks.rows,
+                         panel_width(y.dtype))
     bias = np.empty(0, y.dtype) if bias is None else bias
     _product(x.reshape(-1), x.shape, w.reshape(-1), _flat_shape(w), bias, y.reshape(-1), y.shape,
              taps, jobs, in_step, out_step, groups, transposed, relu, blocks,
-             _scratch(blocks, y.dtype))
+             _scratch(workers, blocks, y.dtype), threads=workers)
 
 
 def gradient(x, gy, gw, taps, in_step, groups=1):
@@ -336,10 +342,11 @@ def gradient(x, gy, gw, taps, in_step, groups=1):
     vector = panel_width(gw.dtype) // TILE_VECTORS
     stride = (-(-(GRADIENT_ROWS + TILE_ROWS) // vector) + 1 | 1) * vector
     blocks = _blocks(gw.dtype, GRADIENT_ROWS, stride)
-    jobs = _gradient_jobs(groups, taps.shape[0] * gw.shape[2], gw.shape[3] // groups,
-                          numba.get_num_threads(), blocks.columns)
+    workers = _workers(gy.size * (gw.size // gw.shape[3]))
+    jobs = _gradient_jobs(groups, taps.shape[0] * gw.shape[2], gw.shape[3] // groups, workers,
+                          blocks.columns)
     _gradient(x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, gw.reshape(-1), taps, jobs,
-              in_step, groups, blocks, _scratch(blocks, gw.dtype))
+              in_step, groups, blocks, _scratch(workers, blocks, gw.dtype), threads=workers)
 
 
 def _blocks(dtype, rows, stride):
@@ -348,10 +355,15 @@ def _blocks(dtype, rows, stride):
     return Blocks(depth, -(-BLOCK_COLUMNS // width) * width, rows, stride)
 
 
-def _scratch(blocks, dtype):
+def _workers(multiplications):
+    """The threads to share this much work."""
+    return numba.get_num_threads() if multiplications >= PARALLEL_WORK else 1
+
+
+def _scratch(workers, blocks, dtype):
     rows = max(blocks.depth, blocks.rows + TILE_ROWS)
-    tile = TILE_ROWS * panel_width(dtype)
-    return memory.scratch(tile + blocks.depth * blocks.columns + rows * blocks.stride, dtype)
+    numbers = TILE_ROWS * panel_width(dtype) + blocks.depth * blocks.columns + rows * blocks.stride
+    return memory.scratch(workers, numbers, dtype)
 
 
 @functools.lru_cache(maxsize=512)

@@ -3,7 +3,6 @@
 import math
 import threading
 
-import numba
 import numpy as np
 
 CACHE_LINE = 64
@@ -72,13 +71,12 @@ def release():
     _idle.clear()
 
 
-def scratch(numbers, dtype):
+def scratch(workers, numbers, dtype):
     """A (workers, numbers) array for one kernel call: a row for each thread that will work.
 
     It belongs to the calling Python thread and is handed out again at its next call, so only a
     kernel may hold it. It starts as zeros and then keeps what earlier kernels left.
     """
-    workers = numba.get_num_threads()
     line = CACHE_LINE // np.dtype(dtype).itemsize
     numbers += -numbers % line
     held = getattr(_scratch, "bytes", None)

@@ -188,6 +188,10 @@ def put_tile(tile, rows, columns, y, starts, first_row, column, add, bias, finis
     width = TILE_VECTORS * lanes(tile)
     has_bias = finish and bias.size > 0
     rectify = finish and relu
+    if not (add or has_bias or rectify):
+        for i in range(rows):
+            copy(tile, i * width, y, starts[first_row + i] + column, columns)
+        return
     zero = splat(tile, tile.dtype.type(0))
     for i in range(rows):
         at = starts[first_row + i] + column

@@ -139,8 +139,10 @@ def main(jobs):
     logger.addHandler(Recorder())
     logger.setLevel(logging.INFO)
     level = numba.config.OPT
+    from tinyfcn.kernels.cpu import gathered_product, simd
+
+    gathered_product.PARALLEL_WORK = 0  # all threads take part
     results = {job: globals()[job]() for job in jobs}
-    from tinyfcn.kernels.cpu import simd
     dispatchers = {id(launch.compiled): launch.compiled for launch in launchers()}.values()
     print(json.dumps({
         "bits": simd.BITS,

@@ -5,6 +5,14 @@ import numpy as np
 import pytest
 
 
+@pytest.fixture(autouse=True)
+def always_parallel(monkeypatch):
+    """However little there is to do, all threads take part."""
+    from tinyfcn.kernels.cpu import gathered_product
+
+    monkeypatch.setattr(gathered_product, "PARALLEL_WORK", 0)
+
+
 @pytest.fixture(params=["naive", "cpu"])
 def ops(request):
     """Every module of kernels in turn, for expectations that come from none of them."""

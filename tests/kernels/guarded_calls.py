@@ -57,7 +57,9 @@ def overrun():
 
 def main(names):
     from tinyfcn.kernels import cpu
-    from tinyfcn.kernels.cpu import memory
+    from tinyfcn.kernels.cpu import gathered_product, memory
+
+    gathered_product.PARALLEL_WORK = 0  # all threads take part
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     calls = runpy.run_path(str(pathlib.Path(__file__).with_name("calls.py")))["CALLS"]
     for at_end in (True, False):

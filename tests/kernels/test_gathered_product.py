@@ -5,6 +5,7 @@ That results are right is for test_convolution.py; here are the parts that no re
 import itertools
 import math
 
+import numba
 import numpy as np
 import pytest
 
@@ -85,6 +86,20 @@ def test_every_thread_has_about_the_same_share(size, outputs):
     assert max(shares) <= 1.1 * min(shares)
 
 
+# ---- threads
+
+
+def test_little_work_is_done_by_one_thread(calls, dtype, monkeypatch):
+    monkeypatch.setattr(gathered_product, "PARALLEL_WORK", 9 * 9 * 45 * 40)
+    x = np.zeros((1, 9, 9, 5), dtype)
+    for outputs, threads in ((39, 1), (40, numba.get_num_threads())):
+        cpu.convolution_forward(x, np.zeros((3, 3, 5, outputs), dtype), padding=(1, 1))
+        cpu.convolution_backward_weights(
+            x, np.zeros((1, 9, 9, outputs), dtype), (3, 3), padding=(1, 1))
+        assert [len(scratch) for scratch, _, _ in calls] == [threads, threads]
+        calls.clear()
+
+
 # ---- memory
 
 
@@ -93,7 +108,8 @@ def calls(monkeypatch):
     """Calls of the compiled kernels, as (scratch memory, Blocks, jobs), instead of running them."""
     found = []
 
-    def note(*arguments):
+    def note(*arguments, threads):
+        assert threads == len(arguments[-1])
         (blocks,) = (each for each in arguments if isinstance(each, gathered_product.Blocks))
         (jobs,) = (each for each in arguments if isinstance(each, np.ndarray)
                    and each.dtype in (gathered_product.PRODUCT_JOB, gathered_product.GRADIENT_JOB))
