@@ -225,6 +225,7 @@ def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, o
             q_x = 0
             q_y += 1
 
+    tile_starts = np.arange(TILE_ROWS) * width
     if depth == 0:  # no tap reaches this phase: the sum is empty
         tile[:] = 0.0
     depth_blocks = max(1, (depth + blocks.depth - 1) // blocks.depth)
@@ -243,14 +244,20 @@ def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, o
             for j in range(0, count, width):
                 outputs = min(width, count - j)
                 column = job.group * group_outputs + first + j
+                plain = outputs % lanes(y) == 0 and not (last and (relu or bias.size > 0))
                 for i in range(0, pixels, TILE_ROWS):
-                    if depth > 0:
-                        if block > 0:
-                            _fetch_tile(y, starts, i, min(TILE_ROWS, pixels - i), column, outputs)
+                    count_rows = min(TILE_ROWS, pixels - i)
+                    if block > 0:
+                        _fetch_tile(y, starts, i, count_rows, column, outputs)
+                    if plain and count_rows == TILE_ROWS and depth > 0:
                         multiply_rows(rows, i * stride, panels, j * (k_stop - k_start), outputs,
-                                      tile, k_stop - k_start)
-                    put_tile(tile, min(TILE_ROWS, pixels - i), outputs, y, starts, i, column,
-                             block > 0, bias, last, relu)
+                                      y, starts, i, column, block > 0, k_stop - k_start)
+                        continue
+                    if depth > 0:
+                        multiply_rows(rows, i * stride, panels, j * (k_stop - k_start), outputs,
+                                      tile, tile_starts, 0, 0, False, k_stop - k_start)
+                    put_tile(tile, count_rows, outputs, y, starts, i, column, block > 0, bias,
+                             last, relu)
 
 
 @kernel
@@ -273,6 +280,7 @@ def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, bloc
     first_output = job.group * (all_outputs // groups) + job.first_output
     outputs = job.last_output - job.first_output
     no_bias = tile[:0]
+    tile_starts = np.arange(TILE_ROWS) * width
     starts = np.empty(job.last_row - job.first_row, np.int64)
     for i in range(starts.size):
         starts[i] = (job.first_row + i) * all_outputs
@@ -292,11 +300,17 @@ def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, bloc
                              gy_shape[2], in_step, taps, row, row + count, rows, stride)
                 for j in range(0, outputs, width):
                     columns = min(width, outputs - j)
+                    again = image + block > 0
                     for i in range(0, count, TILE_ROWS):
-                        multiply_depth(rows, i, stride, panels, j * pixels, columns, tile, pixels)
-                        put_tile(tile, min(TILE_ROWS, count - i), columns, gw, starts,
-                                 row - job.first_row + i, first_output + j,
-                                 image + block > 0, no_bias, False, False)
+                        first, at = row - job.first_row + i, first_output + j
+                        if columns % lanes(gw) == 0 and count - i >= TILE_ROWS:
+                            multiply_depth(rows, i, stride, panels, j * pixels, columns, gw,
+                                           starts, first, at, again, pixels)
+                        else:
+                            multiply_depth(rows, i, stride, panels, j * pixels, columns, tile,
+                                           tile_starts, 0, 0, False, pixels)
+                            put_tile(tile, min(TILE_ROWS, count - i), columns, gw, starts, first,
+                                     at, again, no_bias, False, False)
 
 
 @kernel

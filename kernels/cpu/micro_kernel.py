@@ -53,13 +53,16 @@ def row_stride(dtype):
 def _micro_kernel(vectors, row_major):
     """Make the intrinsic for tiles `vectors` wide and A stored by rows or by depth.
 
-    ``f(a, a_start, a_stride, b, b_start, tile, depth)`` overwrites the first `vectors` vectors of
-    each row of `tile`; A's element (i, k) is ``a[a_start + i * row_stride(dtype) + k]``, or with
+    ``f(a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth)`` writes the
+    tile's row i, `vectors` vectors, to ``c[starts[first_row + i] + column]``, or with `add` adds it
+    to what is there. A's element (i, k) is ``a[a_start + i * row_stride(dtype) + k]``, or with
     ``row_major=False`` ``a[a_start + k * a_stride + i]``. The depth is at least 1.
     """
 
     @intrinsic
-    def micro_kernel(typingctx, a, a_start, a_stride, b, b_start, tile, depth):
+    def micro_kernel(
+        typingctx, a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth
+    ):
         dtype = b.dtype
         lane_count, vector = lanes_of(dtype), llvm_vector(dtype)
 
@@ -67,8 +70,9 @@ def _micro_kernel(vectors, row_major):
             zero = ir.Constant(INT, 0)
             a_pointer = build_pointer(context, builder, a, args[0], args[1])
             b_pointer = build_pointer(context, builder, b, args[3], args[4])
-            tile_pointer = build_pointer(context, builder, tile, args[5], zero)
-            a_stride, depth = args[2], args[6]
+            c_pointer = build_pointer(context, builder, c, args[5], args[8])
+            starts_pointer = build_pointer(context, builder, starts, args[6], args[7])
+            a_stride, add, depth = args[2], args[9], args[10]
             row_step = row_stride(dtype) if row_major else 1
 
             before = builder.block
@@ -105,13 +109,28 @@ def _micro_kernel(vectors, row_major):
             builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, done)
 
             builder.position_at_end(done)
-            for i, row in enumerate(new_sums):
-                for j, value in enumerate(row):
-                    at = ir.Constant(INT, i * panel_width(dtype) + j * lane_count)
-                    build_store(builder, value, builder.gep(tile_pointer, [at]), dtype)
+            targets = []
+            for i in range(TILE_ROWS):
+                start = builder.load(builder.gep(starts_pointer, [ir.Constant(INT, i)]))
+                row = builder.gep(c_pointer, [start])
+                targets += [
+                    builder.gep(row, [ir.Constant(INT, j * lane_count)]) for j in range(vectors)
+                ]
+            values = [value for row in new_sums for value in row]
+            with builder.if_else(builder.trunc(add, ir.IntType(1))) as (adding, writing):
+                with adding:
+                    for value, target in zip(values, targets):
+                        before = build_load(builder, target, dtype)
+                        build_store(builder, builder.fadd(before, value), target, dtype)
+                with writing:
+                    for value, target in zip(values, targets):
+                        build_store(builder, value, target, dtype)
             return context.get_dummy_value()
 
-        signature = types.void(a, types.intp, types.intp, b, types.intp, tile, types.intp)
+        signature = types.void(
+            a, types.intp, types.intp, b, types.intp,
+            c, starts, types.intp, types.intp, types.boolean, types.intp,
+        )
         return signature, codegen
 
     return micro_kernel
@@ -124,21 +143,27 @@ _depth_narrow = _micro_kernel(1, row_major=False)
 
 
 @inline
-def multiply_rows(a, a_start, b, b_start, columns, tile, depth):
-    """tile = A B for `TILE_ROWS` rows of A stored by rows; `columns` of B's panel are in use."""
+def multiply_rows(a, a_start, b, b_start, columns, c, starts, first_row, column, add, depth):
+    """A tile of A B, for A stored by rows, to c; `columns` of B's panel are in use."""
     if columns > lanes(b):
-        _rows_wide(a, a_start, 0, b, b_start, tile, depth)
+        _rows_wide(a, a_start, 0, b, b_start, c, starts, first_row, column, add, depth)
     else:
-        _rows_narrow(a, a_start, 0, b, b_start, tile, depth)
+        _rows_narrow(a, a_start, 0, b, b_start, c, starts, first_row, column, add, depth)
 
 
 @inline
-def multiply_depth(a, a_start, a_stride, b, b_start, columns, tile, depth):
-    """tile = A B for `TILE_ROWS` rows of A stored by depth, i.e. A is the transposed of `a`."""
+def multiply_depth(
+    a, a_start, a_stride, b, b_start, columns, c, starts, first_row, column, add, depth
+):
+    """A tile of A B, for A stored by depth, i.e. the transposed of `a`."""
     if columns > lanes(b):
-        _depth_wide(a, a_start, a_stride, b, b_start, tile, depth)
+        _depth_wide(
+            a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth
+        )
     else:
-        _depth_narrow(a, a_start, a_stride, b, b_start, tile, depth)
+        _depth_narrow(
+            a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth
+        )
 
 
 @inline
@@ -180,7 +205,7 @@ def pack_row(source, start, columns, panels, depth, k):
 
 @inline
 def put_tile(tile, rows, columns, y, starts, first_row, column, add, bias, finish, relu):
-    """Bring the valid part of a tile to its place in `y`.
+    """Bring the valid part of a tile to its place in `y`, where the micro-kernel cannot.
 
     Row i of the tile begins at ``y[starts[first_row + i] + column]``. With `add` it is added to
     what is there (an earlier block of the depth), with `finish` the bias is added and ReLU applied.
