@@ -88,6 +88,23 @@ def number(kind, low, high=math.inf, above=False, below=False):
     return parse
 
 
+def find_weights(options, otherwise=""):
+    """The file of `options.weights`, else the one that comes with tinyfcn for `options.model`.
+
+    Raises CommandError where there is none; `otherwise` says what else a user can do.
+    """
+    from . import weights
+
+    if options.weights is not None:
+        return options.weights
+    model = options.model or "fcn8s"
+    path = weights.shipped(model)
+    if path is None:
+        message = f"no weights for {model} come with tinyfcn: give a file with --weights"
+        raise CommandError(message + otherwise, WEIGHTS)
+    return os.fspath(path)
+
+
 def say(line):
     """Write a line to stderr, if that takes it."""
     with contextlib.suppress(OSError):

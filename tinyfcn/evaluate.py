@@ -8,7 +8,6 @@ photos could not be read and the figures are of the others, 2 usage, 3 weights, 
 # once and an interrupt at any time is answered by one line.
 import json
 import math
-import os
 import sys
 
 from . import console
@@ -55,7 +54,7 @@ def _run(options):
         pairs = find_pairs(options.data, options.split)
     except DataError as error:
         raise console.CommandError(error, console.USAGE) from None
-    path = _find_weights(options)
+    path = console.find_weights(options)
     net, digest = _load_net(path, options, classes)
 
     failures = []
@@ -77,20 +76,6 @@ def _run(options):
     else:
         text = _text(scores, classes, images, _shown(path), digest)
     return console.DONE if console.print_result(PROGRAM, text) and not failures else console.FAILED
-
-
-def _find_weights(options):
-    from . import weights
-
-    if options.weights is not None:
-        return options.weights
-    model = options.model or "fcn8s"
-    path = weights.shipped(model)
-    if path is None:
-        raise console.CommandError(
-            f"no weights for {model} come with tinyfcn: give a file with --weights", console.WEIGHTS
-        )
-    return os.fspath(path)
 
 
 def _load_net(path, options, classes):

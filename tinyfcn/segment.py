@@ -178,17 +178,7 @@ def _find_weights(options):
     """The weight file to use; None for random weights."""
     if options.random_weights:
         return None
-    if options.weights is not None:
-        return options.weights
-    from tinyfcn import weights
-
-    model = options.model or "fcn8s"
-    path = weights.shipped(model)
-    if path is None:
-        raise console.CommandError(
-            f"no weights for {model} come with tinyfcn: give a file with --weights, "
-            f"or try the net untrained with --random-weights", console.WEIGHTS)
-    return os.fspath(path)
+    return console.find_weights(options, ", or try the net untrained with --random-weights")
 
 
 def _make_output_folder(folder):
