@@ -26,26 +26,31 @@ from numba import prange
 from . import memory
 from .compilation import inline, kernel
 from .micro_kernel import (
-    ROW_BYTES,
     TILE_ROWS,
     TILE_VECTORS,
+    clear_woven,
     copy,
-    copy_run,
+    copy_woven,
     multiply_depth,
-    multiply_rows,
+    multiply_woven,
     pack_row,
     panel_width,
     put_tile,
-    row_stride,
 )
-from .simd import lanes, prefetch
+from .simd import BITS, lanes, lanes_of, prefetch
 
-# Sizes of the blocks; tests make them smaller. The gathered rows of a product, 448 pixels x 0.8 kB,
-# and the panels of weights, 256 x 0.8 kB, share an L2 cache of 1 MB.
-BLOCK_PIXELS = 32 * TILE_ROWS
-BLOCK_COLUMNS = 256
-BLOCK_DEPTH_BYTES = ROW_BYTES
+# Sizes of the blocks; tests make them smaller. A panel of weights as deep as a block stays in the L1
+# cache while it meets the gathered rows, which stay in the L2 cache (1 MB where there is AVX-512,
+# else often half of that). The weights are packed once for the pixels of a job, whose results
+# stay in the L3 cache until all blocks of the depth are added to them.
+PANEL_BYTES = 24 << 10
+ROWS_BYTES = (384 if BITS == 512 else 192) << 10
+JOB_PIXELS = 2048
+BLOCK_COLUMNS = 512
+# The same for the gradient, whose depth are the pixels.
 GRADIENT_ROWS = 8 * TILE_ROWS
+GRADIENT_DEPTH_BYTES = 768
+GRADIENT_COLUMNS = 256
 PREFETCH_ROWS = 8
 # Pixels of so many channels lie so far apart that they are fetched some pixels ahead, too.
 FAR_CHANNELS = 1024
@@ -57,15 +62,11 @@ PARALLEL_WORK = 1 << 24
 
 
 class Blocks(NamedTuple):
-    """Block sizes of one call: the depth of a product, its columns, its rows in one go.
-
-    `stride` is the distance between rows of the gathered buffer.
-    """
+    """Block sizes of one call: the depth of a product, its columns, its rows in one go."""
 
     depth: int
     columns: int
     rows: int
-    stride: int
 
 
 # What one thread does at a time: some pixels of one image and grid, some of a group's outputs.
@@ -84,11 +85,11 @@ GRADIENT_JOB = np.dtype(
 
 @inline
 def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels, grid_w, in_step,
-                 taps, k_start, k_stop, rows, stride):
-    """im2col: rows[i * stride + k - k_start] = x at tap k // channels, channel k % channels.
+                 taps, k_start, k_stop, rows, row_size, woven):
+    """im2col: row i of `rows` is x at taps k // channels, channels k % channels, of pixel i.
 
-    Pixels count along the grid's rows; `first_channel` begins the group's `channels`. Between the
-    rows, up to a vector of numbers is written over.
+    Pixels count along the grid's rows; `first_channel` begins the group's `channels`. The rows are
+    `row_size` numbers long, woven or one after the other.
     """
     height, width, depth = x_shape[1], x_shape[2], x_shape[3]
     q_y = first_pixel // grid_w
@@ -114,7 +115,10 @@ def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels
             at_y = q_y * in_step[0] + taps[tap, 0]
             line = (image * height + at_y) * width
             for j in range(length):
-                at = (i + j) * stride + k - k_start
+                row = (i + j) * row_size
+                if woven:
+                    lane = (i + j) % TILE_ROWS
+                    row += lane * (lanes(rows) - row_size)
                 at_x = (q_x + j) * in_step[1] + taps[tap, 1]
                 if 0 <= at_y < height and 0 <= at_x and at_x + last - tap < width:
                     source = (line + at_x) * depth + first_channel + c
@@ -122,10 +126,13 @@ def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels
                         ahead = source + PREFETCH_PIXELS * in_step[1] * depth
                         for line_start in range(0, count, lanes(x)):
                             prefetch(x, ahead + line_start)
-                    copy_run(x, source, rows, at, count)
+                    if woven:
+                        copy_woven(x, source, rows, row, k - k_start, count)
+                    else:
+                        copy(x, source, rows, row + k - k_start, count)
                 else:
-                    _gather_border(x, line, 0 <= at_y < height, at_x, width, depth,
-                                   first_channel, channels, c, rows, at, count)
+                    _gather_border(x, line, 0 <= at_y < height, at_x, width, depth, first_channel,
+                                   channels, c, rows, row, k - k_start, count, woven)
             k += count
             tap = last + 1
             c = 0
@@ -135,18 +142,23 @@ def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels
 
 
 @inline
-def _gather_border(x, line, inside, at_x, width, depth, first_channel, channels, c, rows, at,
-                   count):
+def _gather_border(x, line, inside, at_x, width, depth, first_channel, channels, c, rows, row, k,
+                   count, woven):
     """Part of `_gather_rows` for a run that leaves the image: zeros where it does."""
-    done = 0
-    while done < count:
-        number = min(channels - c, count - done)
+    while count > 0:
+        number = min(channels - c, count)
+        source = (line + at_x) * depth + first_channel + c
         if inside and 0 <= at_x < width:
-            copy(x, (line + at_x) * depth + first_channel + c, rows, at + done, number)
+            if woven:
+                copy_woven(x, source, rows, row, k, number)
+            else:
+                copy(x, source, rows, row + k, number)
+        elif woven:
+            clear_woven(rows, row, k, number)
         else:
-            for j in range(at + done, at + done + number):
-                rows[j] = 0.0
-        done += number
+            rows[row + k : row + k + number] = 0.0
+        k += number
+        count -= number
         at_x += 1
         c = 0
 
@@ -186,11 +198,13 @@ def _pack_weights(w, w_shape, transposed, group_start, channels, output, outputs
 
 
 @inline
-def _split_scratch(scratch, panels_size):
-    """The buffers in a thread's scratch memory: a tile, panels of B, the gathered rows."""
-    tile_size = TILE_ROWS * TILE_VECTORS * lanes(scratch)
-    panels_end = tile_size + panels_size
-    return scratch[:tile_size], scratch[tile_size:panels_end], scratch[panels_end:]
+def _split_scratch(scratch, blocks):
+    """A thread's buffers: a tile, a row of zeros, panels of B, the gathered rows."""
+    width = TILE_VECTORS * lanes(scratch)
+    zeros = TILE_ROWS * width
+    panels = zeros + width
+    rows = panels + blocks.depth * blocks.columns
+    return scratch[:zeros], scratch[zeros:panels], scratch[panels:rows], scratch[rows:]
 
 
 @inline
@@ -205,8 +219,8 @@ def _fetch_tile(y, starts, first_row, rows, column, columns):
 def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, out_step, groups,
                  transposed, relu, blocks, scratch):
     width = TILE_VECTORS * lanes(scratch)
-    tile, panels, rows = _split_scratch(scratch, blocks.depth * blocks.columns)
-    stride = blocks.stride
+    tile, zeros, panels, rows = _split_scratch(scratch, blocks)
+    zeros[:] = 0.0
     group_out = w_shape[2] // groups
     channels, group_outputs = (group_out, w_shape[1]) if transposed else (w_shape[1], group_out)
     taps = taps[job.first_tap : job.last_tap]
@@ -228,36 +242,46 @@ def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, o
     tile_starts = np.arange(TILE_ROWS) * width
     if depth == 0:  # no tap reaches this phase: the sum is empty
         tile[:] = 0.0
+    below_all = rows.dtype.type(-np.inf)
+    # Blocks end on whole vectors, so that those of x stay whole.
     depth_blocks = max(1, (depth + blocks.depth - 1) // blocks.depth)
-    for block in range(depth_blocks):
-        k_start = depth * block // depth_blocks
-        k_stop = depth * (block + 1) // depth_blocks
-        last = block == depth_blocks - 1
-        _gather_rows(x, x_shape, job.image, job.group * channels, channels, job.first_pixel,
-                     pixels, job.grid_w, in_step, taps, k_start, k_stop, rows, stride)
-        for i in range(pixels * stride, (pixels + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS * stride):
-            rows[i] = 0.0
-        for first in range(job.first_output, job.last_output, blocks.columns):
-            count = min(blocks.columns, job.last_output - first)
+    block_depth = (depth + depth_blocks * lanes(x) - 1) // (depth_blocks * lanes(x)) * lanes(x)
+    for first in range(job.first_output, job.last_output, blocks.columns):
+        count = min(blocks.columns, job.last_output - first)
+        for block in range(depth_blocks):
+            k_start = min(depth, block * block_depth)
+            k_stop = min(depth, k_start + block_depth)
+            last = block == depth_blocks - 1
+            row_size = (k_stop - k_start + lanes(x) - 1) // lanes(x) * lanes(x)
             _pack_weights(w, w_shape, transposed, job.group * group_out, channels, first, count,
                           taps, k_start, k_stop, panels)
-            for j in range(0, count, width):
-                outputs = min(width, count - j)
-                column = job.group * group_outputs + first + j
-                plain = outputs % lanes(y) == 0 and not (last and (relu or bias.size > 0))
-                for i in range(0, pixels, TILE_ROWS):
-                    count_rows = min(TILE_ROWS, pixels - i)
-                    if block > 0:
-                        _fetch_tile(y, starts, i, count_rows, column, outputs)
-                    if plain and count_rows == TILE_ROWS and depth > 0:
-                        multiply_rows(rows, i * stride, panels, j * (k_stop - k_start), outputs,
-                                      y, starts, i, column, block > 0, k_stop - k_start)
-                        continue
-                    if depth > 0:
-                        multiply_rows(rows, i * stride, panels, j * (k_stop - k_start), outputs,
-                                      tile, tile_starts, 0, 0, False, k_stop - k_start)
-                    put_tile(tile, count_rows, outputs, y, starts, i, column, block > 0, bias,
-                             last, relu)
+            for start in range(0, pixels, blocks.rows):
+                end = min(pixels, start + blocks.rows)
+                _gather_rows(x, x_shape, job.image, job.group * channels, channels,
+                             job.first_pixel + start, end - start, job.grid_w, in_step, taps,
+                             k_start, k_stop, rows, row_size, True)
+                for j in range(0, count, width):
+                    outputs = min(width, count - j)
+                    column = job.group * group_outputs + first + j
+                    panel = j * (k_stop - k_start)
+                    biases, bias_start = zeros, 0
+                    if last and bias.size > 0:
+                        biases, bias_start = bias, column
+                    for i in range(start, end, TILE_ROWS):
+                        count_rows = min(TILE_ROWS, end - i)
+                        if block > 0:
+                            _fetch_tile(y, starts, i, count_rows, column, outputs)
+                        at = (i - start) * row_size
+                        if outputs % lanes(y) == 0 and count_rows == TILE_ROWS and depth > 0:
+                            lowest = rows.dtype.type(0) if last and relu else below_all
+                            multiply_woven(rows, at, panels, panel, outputs, y, starts, i, column,
+                                           block > 0, k_stop - k_start, biases, bias_start, lowest)
+                            continue
+                        if depth > 0:
+                            multiply_woven(rows, at, panels, panel, outputs, tile, tile_starts, 0,
+                                           0, False, k_stop - k_start, zeros, 0, below_all)
+                        put_tile(tile, count_rows, outputs, y, starts, i, column, block > 0, bias,
+                                 last, relu)
 
 
 @kernel
@@ -273,8 +297,11 @@ def _product(x, x_shape, w, w_shape, bias, y, y_shape, taps, jobs, in_step, out_
 @inline
 def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks, scratch):
     width = TILE_VECTORS * lanes(scratch)
-    tile, panels, rows = _split_scratch(scratch, blocks.depth * blocks.columns)
-    stride = blocks.stride
+    tile, zeros, panels, rows = _split_scratch(scratch, blocks)
+    zeros[:] = 0.0
+    below_all = rows.dtype.type(-np.inf)
+    # Rows up to a full tile, and a cache line, so that pixels do not compete for places in the L1.
+    row_size = blocks.rows + TILE_ROWS + width - (blocks.rows + TILE_ROWS) % width
     channels = x_shape[3] // groups
     all_outputs = gy_shape[3]
     first_output = job.group * (all_outputs // groups) + job.first_output
@@ -297,18 +324,19 @@ def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, bloc
             for row in range(job.first_row, job.last_row, blocks.rows):
                 count = min(blocks.rows, job.last_row - row)
                 _gather_rows(x, x_shape, image, job.group * channels, channels, pixel, pixels,
-                             gy_shape[2], in_step, taps, row, row + count, rows, stride)
+                             gy_shape[2], in_step, taps, row, row + count, rows, row_size,
+                             False)
                 for j in range(0, outputs, width):
                     columns = min(width, outputs - j)
                     again = image + block > 0
                     for i in range(0, count, TILE_ROWS):
                         first, at = row - job.first_row + i, first_output + j
                         if columns % lanes(gw) == 0 and count - i >= TILE_ROWS:
-                            multiply_depth(rows, i, stride, panels, j * pixels, columns, gw,
-                                           starts, first, at, again, pixels)
+                            multiply_depth(rows, i, row_size, panels, j * pixels, columns, gw,
+                                           starts, first, at, again, pixels, zeros, below_all)
                         else:
-                            multiply_depth(rows, i, stride, panels, j * pixels, columns, tile,
-                                           tile_starts, 0, 0, False, pixels)
+                            multiply_depth(rows, i, row_size, panels, j * pixels, columns, tile,
+                                           tile_starts, 0, 0, False, pixels, zeros, below_all)
                             put_tile(tile, min(TILE_ROWS, count - i), columns, gw, starts, first,
                                      at, again, no_bias, False, False)
 
@@ -344,10 +372,12 @@ def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed
     """
     if y.size == 0:
         return
-    blocks = _blocks(y.dtype, BLOCK_PIXELS, row_stride(y.dtype))
-    outputs = w.shape[2] if transposed else w.shape[3] // groups
+    depth, outputs = (w.shape[3] // groups, w.shape[2]) if transposed else (
+        w.shape[2], w.shape[3] // groups)
+    depth *= max(last_tap - first_tap for first_tap, last_tap, *_ in phases)
+    blocks = _product_blocks(y.dtype, depth, outputs)
     workers = _workers(y.size * (w.size // w.shape[2 if transposed else 3]))
-    jobs = _product_jobs(x.shape[0], groups, tuple(phases), outputs, workers, blocks.rows,
+    jobs = _product_jobs(x.shape[0], groups, tuple(phases), outputs, workers, JOB_PIXELS,
                          panel_width(y.dtype))
     bias = np.empty(0, y.dtype) if bias is None else bias
     _product(x.reshape(-1), x.shape, w.reshape(-1), _flat_shape(w), bias, y.reshape(-1), y.shape,
@@ -360,10 +390,8 @@ def gradient(x, gy, gw, taps, in_step, groups=1):
     if x.size == 0 or gy.size == 0:
         gw[...] = 0
         return
-    # A row of the buffer holds the block's rows up to a full tile, and a vector for `copy_run`.
-    vector = panel_width(gw.dtype) // TILE_VECTORS
-    stride = (-(-(GRADIENT_ROWS + TILE_ROWS) // vector) + 1 | 1) * vector
-    blocks = _blocks(gw.dtype, GRADIENT_ROWS, stride)
+    blocks = Blocks(max(1, GRADIENT_DEPTH_BYTES // gw.dtype.itemsize),
+                    _whole_panels(GRADIENT_COLUMNS, gw.dtype), GRADIENT_ROWS)
     workers = _workers(gy.size * (gw.size // gw.shape[3]))
     jobs = _gradient_jobs(groups, taps.shape[0] * gw.shape[2], gw.shape[3] // groups, workers,
                           blocks.columns)
@@ -371,10 +399,18 @@ def gradient(x, gy, gw, taps, in_step, groups=1):
               in_step, groups, blocks, _scratch(workers, blocks, gw.dtype), threads=workers)
 
 
-def _blocks(dtype, rows, stride):
-    depth = max(1, min(BLOCK_DEPTH_BYTES, ROW_BYTES) // dtype.itemsize)
-    width = panel_width(dtype)
-    return Blocks(depth, -(-BLOCK_COLUMNS // width) * width, rows, stride)
+def _product_blocks(dtype, depth, outputs):
+    """Block sizes for sums of `depth` products."""
+    lane_count = lanes_of(dtype)
+    depth = max(1, min(depth, PANEL_BYTES // (panel_width(dtype) * dtype.itemsize)))
+    depth = -(-depth // lane_count) * lane_count
+    tiles = min(ROWS_BYTES // (depth * dtype.itemsize), JOB_PIXELS) // TILE_ROWS
+    columns = _whole_panels(min(BLOCK_COLUMNS, outputs), dtype)
+    return Blocks(depth, columns, max(1, tiles) * TILE_ROWS)
+
+
+def _whole_panels(columns, dtype):
+    return -(-columns // panel_width(dtype)) * panel_width(dtype)
 
 
 def _workers(multiplications):
@@ -383,13 +419,14 @@ def _workers(multiplications):
 
 
 def _scratch(workers, blocks, dtype):
-    rows = max(blocks.depth, blocks.rows + TILE_ROWS)
-    numbers = TILE_ROWS * panel_width(dtype) + blocks.depth * blocks.columns + rows * blocks.stride
+    width = panel_width(dtype)
+    rows = (blocks.rows + TILE_ROWS + width) * blocks.depth
+    numbers = (TILE_ROWS + 1) * width + blocks.depth * blocks.columns + rows
     return memory.scratch(workers, numbers, dtype)
 
 
 @functools.lru_cache(maxsize=512)
-def _product_jobs(images, groups, phases, outputs, workers, block_pixels, width):
+def _product_jobs(images, groups, phases, outputs, workers, job_pixels, width):
     """Cut the work so that every thread has the same share and reads the weights seldom.
 
     Each job packs all weights of its outputs, so a grid of few pixels is cut along the outputs, a
@@ -398,7 +435,7 @@ def _product_jobs(images, groups, phases, outputs, workers, block_pixels, width)
     jobs = []
     for first_tap, last_tap, origin_y, origin_x, grid_h, grid_w in phases:
         pixels = grid_h * grid_w
-        blocks = -(-pixels // block_pixels)
+        blocks = -(-pixels // job_pixels)
         parts = 1
         if images * groups * len(phases) < 4 * workers:
             if pixels > outputs:

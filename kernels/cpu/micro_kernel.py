@@ -1,11 +1,17 @@
 """The innermost part of every matrix product here: a small tile of C, held in SIMD registers.
 
 A tile of `TILE_ROWS` x `panel_width` numbers of C = A B is summed over the depth in registers: each
-step broadcasts one number of A per row and multiplies it with one or two vectors of B. B comes in
-panels packed for that, ``b[k * panel_width + j]``; A is read where it lies, row after row or depth
-after depth. The shapes leave no register unused: 14 x 2 vectors + 2 of B + 1 broadcast of AVX-512's
-32 registers, 6 x 2 + 2 + 1 of the 16 of AVX2 and SSE. (Goto and van de Geijn, "Anatomy of
-High-Performance Matrix Multiplication", 2008, describes the scheme.)
+step broadcasts one number of A per row and multiplies it with one or two vectors of B. The shapes
+leave no register unused: 14 x 2 vectors + 2 of B + 1 broadcast of AVX-512's 32 registers, 6 x 2 +
+2 + 1 of the 16 of AVX2 and SSE. (Goto and van de Geijn, "Anatomy of High-Performance Matrix
+Multiplication", 2008, describes the scheme.)
+
+B comes in panels packed for that, ``b[k * panel_width + j]``. A comes in one of two ways:
+
+*woven*   by tiles of `TILE_ROWS` rows and, in a tile, by vectors: lane l of row i's vector v is
+          ``a[(v * TILE_ROWS + i) * lanes + l]``, element (i, v * lanes + l) of A. Whoever has whole
+          vectors of a row stores them so, and the tile is read from front to end.
+*by depth*  ``a[k * stride + i]``: the transposed of A, where that is what lies there.
 """
 
 from llvmlite import ir
@@ -16,6 +22,7 @@ from .compilation import inline
 from .simd import (
     BITS,
     INT,
+    build_at_least,
     build_fma,
     build_load,
     build_pointer,
@@ -33,137 +40,166 @@ from .simd import (
 TILE_ROWS = 14 if BITS == 512 else 6
 TILE_VECTORS = 2
 
-# Where A is stored by rows, a row begins this many bytes after the one before: 12 cache lines of
-# numbers and one to spare. As a constant it spares the inner loop a dozen additions, and an odd
-# count of lines keeps the rows of a tile from competing for the same places in the L1 cache.
-ROW_BYTES = 768
-ROW_STRIDE_BYTES = ROW_BYTES + 64
-
 
 def panel_width(dtype):
     """Columns of a panel of B, and of a tile."""
     return TILE_VECTORS * lanes_of(dtype)
 
 
-def row_stride(dtype):
-    """Numbers from one row of A to the next, where it is stored by rows."""
-    return ROW_STRIDE_BYTES * lanes_of(dtype) * 8 // BITS
+def _micro_kernel(vectors, woven):
+    """Make the intrinsic for tiles `vectors` wide and A woven or by depth.
 
-
-def _micro_kernel(vectors, row_major):
-    """Make the intrinsic for tiles `vectors` wide and A stored by rows or by depth.
-
-    ``f(a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth)`` writes the
-    tile's row i, `vectors` vectors, to ``c[starts[first_row + i] + column]``, or with `add` adds it
-    to what is there. A's element (i, k) is ``a[a_start + i * row_stride(dtype) + k]``, or with
-    ``row_major=False`` ``a[a_start + k * a_stride + i]``. The depth is at least 1.
+    ``f(a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth, bias,
+    bias_start, lowest)`` computes the tile, adds what is in its place with `add`, adds the bias,
+    raises what is below `lowest` to it, and writes row i, `vectors` vectors, to
+    ``c[starts[first_row + i] + column]``. The depth is at least 1.
     """
 
     @intrinsic
-    def micro_kernel(
-        typingctx, a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth
-    ):
+    def micro_kernel(typingctx, a, a_start, a_stride, b, b_start, c, starts, first_row, column,
+                     add, depth, bias, bias_start, lowest):
         dtype = b.dtype
         lane_count, vector = lanes_of(dtype), llvm_vector(dtype)
 
         def codegen(context, builder, signature, args):
-            zero = ir.Constant(INT, 0)
+            def number(value):
+                return ir.Constant(INT, value)
+
             a_pointer = build_pointer(context, builder, a, args[0], args[1])
             b_pointer = build_pointer(context, builder, b, args[3], args[4])
             c_pointer = build_pointer(context, builder, c, args[5], args[8])
             starts_pointer = build_pointer(context, builder, starts, args[6], args[7])
-            a_stride, add, depth = args[2], args[9], args[10]
-            row_step = row_stride(dtype) if row_major else 1
+            bias_pointer = build_pointer(context, builder, bias, args[11], args[12])
+            a_stride, add, depth, lowest = args[2], args[9], args[10], args[13]
+            # The numbers of a row lie side by side for a vector's length, then begin anew.
+            steps = lane_count if woven else 1
+            block_size = number(TILE_ROWS * lane_count) if woven else a_stride
+            row_step = lane_count if woven else 1
 
-            before = builder.block
-            loop = builder.append_basic_block("depth")
-            done = builder.append_basic_block("done")
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            k = builder.phi(INT)
-            k.add_incoming(zero, before)
-            sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(TILE_ROWS)]
-            for row in sums:
-                for phi in row:
-                    phi.add_incoming(ir.Constant(vector, [0.0] * lane_count), before)
+            def step(sums, a_column, b_row):
+                """One k: sums += a's column times b's row."""
+                b_vectors = [
+                    build_load(builder, builder.gep(b_row, [number(j * lane_count)]), dtype)
+                    for j in range(vectors)
+                ]
+                added = []
+                for i, row in enumerate(sums):
+                    scalar = builder.load(builder.gep(a_column, [number(i * row_step)]))
+                    spread = build_splat(builder, scalar, dtype)
+                    added.append(
+                        [build_fma(builder, spread, v, s, dtype) for v, s in zip(b_vectors, row)]
+                    )
+                return added
 
-            b_row = builder.gep(b_pointer, [builder.mul(k, ir.Constant(INT, panel_width(dtype)))])
-            b_vectors = [
-                build_load(builder, builder.gep(b_row, [ir.Constant(INT, j * lane_count)]), dtype)
-                for j in range(vectors)
-            ]
-            a_column = builder.gep(a_pointer, [k if row_major else builder.mul(k, a_stride)])
-            new_sums = []
-            for i in range(TILE_ROWS):
-                at = builder.gep(a_column, [ir.Constant(INT, i * row_step)])
-                number = builder.load(at)
-                spread = build_splat(builder, number, dtype)
-                new_sums.append(
-                    [build_fma(builder, spread, v, s, dtype) for v, s in zip(b_vectors, sums[i])]
-                )
-            k_next = builder.add(k, ir.Constant(INT, 1))
-            k.add_incoming(k_next, loop)
-            for row, new_row in zip(sums, new_sums):
-                for phi, value in zip(row, new_row):
-                    phi.add_incoming(value, loop)
-            builder.cbranch(builder.icmp_signed("<", k_next, depth), loop, done)
+            def loop(name, count, sums, a_start, a_step, b_start, steps):
+                """`count` times `steps` of k, from the sums so far; returns sums and pointers."""
+                before = builder.block
+                body = builder.append_basic_block(name)
+                after = builder.append_basic_block(name + "_done")
+                any_left = builder.icmp_signed(">", count, number(0))
+                builder.cbranch(any_left, body, after)
+                builder.position_at_end(body)
+                index = builder.phi(INT)
+                a_at, b_at = builder.phi(a_start.type), builder.phi(b_start.type)
+                phis = [[builder.phi(vector) for _ in row] for row in sums]
+                new = phis
+                for k in range(steps):
+                    b_row = builder.gep(b_at, [number(k * panel_width(dtype))])
+                    new = step(new, builder.gep(a_at, [number(k)]), b_row)
+                a_next = builder.gep(a_at, [a_step])
+                b_next = builder.gep(b_at, [number(steps * panel_width(dtype))])
+                index_next = builder.add(index, number(1))
+                carried = [(index, number(0), index_next), (a_at, a_start, a_next),
+                           (b_at, b_start, b_next)]
+                for row, old_row, new_row in zip(phis, sums, new):
+                    carried += zip(row, old_row, new_row)
+                for phi, first, later in carried:
+                    phi.add_incoming(first, before)
+                    phi.add_incoming(later, body)
+                builder.cbranch(builder.icmp_signed("<", index_next, count), body, after)
+                builder.position_at_end(after)
+                results = []
+                for _, first, later in carried[1:]:
+                    result = builder.phi(first.type)
+                    result.add_incoming(first, before)
+                    result.add_incoming(later, body)
+                    results.append(result)
+                rows = [results[2 + i * vectors : 2 + (i + 1) * vectors] for i in range(TILE_ROWS)]
+                return rows, results[0], results[1]
 
-            builder.position_at_end(done)
+            zero = ir.Constant(vector, [0.0] * lane_count)
+            sums = [[zero] * vectors for _ in range(TILE_ROWS)]
+            blocks = builder.sdiv(depth, number(steps))
+            sums, a_pointer, b_pointer = loop(
+                "blocks", blocks, sums, a_pointer, block_size, b_pointer, steps
+            )
+            if steps > 1:
+                left = builder.srem(depth, number(steps))
+                sums, _, _ = loop("rest", left, sums, a_pointer, number(1), b_pointer, 1)
+
             targets = []
             for i in range(TILE_ROWS):
-                start = builder.load(builder.gep(starts_pointer, [ir.Constant(INT, i)]))
+                start = builder.load(builder.gep(starts_pointer, [number(i)]))
                 row = builder.gep(c_pointer, [start])
-                targets += [
-                    builder.gep(row, [ir.Constant(INT, j * lane_count)]) for j in range(vectors)
-                ]
-            values = [value for row in new_sums for value in row]
+                targets.append([builder.gep(row, [number(j * lane_count)]) for j in range(vectors)])
+            biases = [
+                build_load(builder, builder.gep(bias_pointer, [number(j * lane_count)]), dtype)
+                for j in range(vectors)
+            ]
+            lowest = build_splat(builder, lowest, dtype)
+
+            def finish(add):
+                for row, row_targets in zip(sums, targets):
+                    for value, target, bias_vector in zip(row, row_targets, biases):
+                        if add:
+                            value = builder.fadd(build_load(builder, target, dtype), value)
+                        value = builder.fadd(value, bias_vector)
+                        build_store(builder, build_at_least(builder, value, lowest), target, dtype)
+
             with builder.if_else(builder.trunc(add, ir.IntType(1))) as (adding, writing):
                 with adding:
-                    for value, target in zip(values, targets):
-                        before = build_load(builder, target, dtype)
-                        build_store(builder, builder.fadd(before, value), target, dtype)
+                    finish(add=True)
                 with writing:
-                    for value, target in zip(values, targets):
-                        build_store(builder, value, target, dtype)
+                    finish(add=False)
             return context.get_dummy_value()
 
         signature = types.void(
-            a, types.intp, types.intp, b, types.intp,
-            c, starts, types.intp, types.intp, types.boolean, types.intp,
+            a, types.intp, types.intp, b, types.intp, c, starts, types.intp, types.intp,
+            types.boolean, types.intp, bias, types.intp, b.dtype,
         )
         return signature, codegen
 
     return micro_kernel
 
 
-_rows_wide = _micro_kernel(2, row_major=True)
-_rows_narrow = _micro_kernel(1, row_major=True)
-_depth_wide = _micro_kernel(2, row_major=False)
-_depth_narrow = _micro_kernel(1, row_major=False)
+_woven_wide = _micro_kernel(2, woven=True)
+_woven_narrow = _micro_kernel(1, woven=True)
+_depth_wide = _micro_kernel(2, woven=False)
+_depth_narrow = _micro_kernel(1, woven=False)
 
 
 @inline
-def multiply_rows(a, a_start, b, b_start, columns, c, starts, first_row, column, add, depth):
-    """A tile of A B, for A stored by rows, to c; `columns` of B's panel are in use."""
+def multiply_woven(a, a_start, b, b_start, columns, c, starts, first_row, column, add, depth, bias,
+                   bias_start, lowest):
+    """A tile of A B, for woven A, to c; `columns` of B's panel are in use."""
     if columns > lanes(b):
-        _rows_wide(a, a_start, 0, b, b_start, c, starts, first_row, column, add, depth)
+        _woven_wide(a, a_start, 0, b, b_start, c, starts, first_row, column, add, depth, bias,
+                    bias_start, lowest)
     else:
-        _rows_narrow(a, a_start, 0, b, b_start, c, starts, first_row, column, add, depth)
+        _woven_narrow(a, a_start, 0, b, b_start, c, starts, first_row, column, add, depth, bias,
+                      bias_start, lowest)
 
 
 @inline
-def multiply_depth(
-    a, a_start, a_stride, b, b_start, columns, c, starts, first_row, column, add, depth
-):
-    """A tile of A B, for A stored by depth, i.e. the transposed of `a`."""
+def multiply_depth(a, a_start, a_stride, b, b_start, columns, c, starts, first_row, column, add,
+                   depth, no_bias, lowest):
+    """A tile of A B, for A by depth; `no_bias` is a row of zeros."""
     if columns > lanes(b):
-        _depth_wide(
-            a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth
-        )
+        _depth_wide(a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth,
+                    no_bias, 0, lowest)
     else:
-        _depth_narrow(
-            a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth
-        )
+        _depth_narrow(a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth,
+                      no_bias, 0, lowest)
 
 
 @inline
@@ -178,18 +214,26 @@ def copy(source, start, target, at, count):
 
 
 @inline
-def copy_run(source, start, target, at, count):
-    """Like `copy`, but up to a vector of numbers behind target[at : at + count] may change."""
-    if count >= lanes(target):
-        for done in range(0, count - lanes(target), lanes(target)):
-            store(target, at + done, load(source, start + done))
-        done = count - lanes(target)  # the last one overlaps: no scalar remainder
-        store(target, at + done, load(source, start + done))
-    elif start + lanes(target) <= source.size:
-        store(target, at, load(source, start))
-    else:
-        for i in range(count):
-            target[at + i] = source[start + i]
+def copy_woven(source, start, rows, row, k, count):
+    """Numbers k : k + count of a woven row, whose first is ``rows[row]``, from side by side."""
+    done = 0
+    while done < count:
+        lane = (k + done) % lanes(rows)
+        at = row + (k + done - lane) * TILE_ROWS + lane
+        if lane == 0 and count - done >= lanes(rows):
+            store(rows, at, load(source, start + done))
+            done += lanes(rows)
+        else:
+            rows[at] = source[start + done]
+            done += 1
+
+
+@inline
+def clear_woven(rows, row, k, count):
+    """Zeros in the place of numbers k : k + count of a woven row."""
+    for j in range(k, k + count):
+        lane = j % lanes(rows)
+        rows[row + (j - lane) * TILE_ROWS + lane] = 0.0
 
 
 @inline

@@ -109,6 +109,11 @@ def build_fma(builder, x, y, z, dtype):
     return builder.call(function, [x, y, z])
 
 
+def build_at_least(builder, x, lowest):
+    """x, raised to `lowest` in the lanes where it is below: NaN stays, and 0.0 does not become -0.0."""
+    return builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
+
+
 def build_pointer(context, builder, array_type, array, index):
     """The address of the number at flat `index` of an array."""
     data = context.make_array(array_type)(context, builder, array).data

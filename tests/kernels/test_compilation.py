@@ -67,9 +67,9 @@ def turn_maximum(checkout, back=False):
     path = checkout / "kernels" / "cpu" / "simd.py"
     old, new = ("<", ">") if back else (">", "<")
     text = path.read_text(encoding="utf-8")
-    assert text.count(f'fcmp_ordered("{old}"') == 1
-    path.write_text(text.replace(f'fcmp_ordered("{old}"', f'fcmp_ordered("{new}"'),
-                    encoding="utf-8")
+    line = 'larger = builder.fcmp_ordered("{}"'
+    assert text.count(line.format(old)) == 1
+    path.write_text(text.replace(line.format(old), line.format(new)), encoding="utf-8")
 
 
 # ---- widths

@@ -77,11 +77,16 @@ def test_cpu_gives_what_naive_gives(name, rng, dtype, agree):
 
 
 @pytest.mark.parametrize("tiles", [1, 2])
-@pytest.mark.parametrize("depth_bytes", [1, 24, 40])
-def test_block_sizes_do_not_matter(tiles, depth_bytes, monkeypatch, rng, dtype, agree):
+@pytest.mark.parametrize("rows_bytes", [1, 5000])
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_block_sizes_do_not_matter(tiles, rows_bytes, vectors, monkeypatch, rng, dtype, agree):
     """Blocks far smaller than the images and sums of the cases, so that all of them are cut."""
-    monkeypatch.setattr(gathered_product, "BLOCK_PIXELS", tiles * gathered_product.TILE_ROWS)
-    monkeypatch.setattr(gathered_product, "BLOCK_DEPTH_BYTES", depth_bytes)
+    row_bytes = gathered_product.panel_width(np.dtype(dtype)) * np.dtype(dtype).itemsize
+    depth = vectors * gathered_product.lanes_of(np.dtype(dtype))
+    monkeypatch.setattr(gathered_product, "JOB_PIXELS", tiles * gathered_product.TILE_ROWS)
+    monkeypatch.setattr(gathered_product, "ROWS_BYTES", rows_bytes)
+    monkeypatch.setattr(gathered_product, "PANEL_BYTES", depth * row_bytes)
+    monkeypatch.setattr(gathered_product, "GRADIENT_DEPTH_BYTES", 12 * vectors)
     for name in ["odd sizes", "stride", "dilation, stride", "two groups", "3 to 16", "empty batch"]:
         compare(CASES[name], rng, dtype, agree)
 

@@ -79,7 +79,7 @@ def test_jobs_of_a_gradient_cover_every_number_once(groups, workers, rows, outpu
 def test_every_thread_has_about_the_same_share(size, outputs):
     workers = 2
     jobs = gathered_product._product_jobs(
-        1, 1, ((0, 9, 0, 0, *size),), outputs, workers, gathered_product.BLOCK_PIXELS, 32)
+        1, 1, ((0, 9, 0, 0, *size),), outputs, workers, gathered_product.JOB_PIXELS, 32)
     work = ((jobs["last_pixel"] - jobs["first_pixel"])
             * (jobs["last_output"] - jobs["first_output"]))
     shares = [work[worker::workers].sum() for worker in range(workers)]
@@ -149,16 +149,16 @@ def test_scratch_memory_does_not_grow_with_the_image(calls, dtype, kernel, chann
 
 
 def test_scratch_memory_holds_the_buffers_of_a_block(calls, dtype):
-    """A tile, panels of weights, and gathered rows up to the last that a tile reads."""
+    """A tile, a row of zeros, panels of weights, and gathered rows up to the last of a tile."""
     x, w = np.zeros((1, 9, 9, 5), dtype), np.zeros((3, 3, 5, 40), dtype)
     cpu.convolution_forward(x, w)
     cpu.convolution_backward_weights(x, np.zeros((1, 7, 7, 40), dtype), (3, 3))
     for scratch, blocks, _ in calls:
         width = panel_width(np.dtype(dtype))
         assert blocks.columns % width == 0
-        before = TILE_ROWS * width + blocks.depth * blocks.columns
+        before = (TILE_ROWS + 1) * width + blocks.depth * blocks.columns
         rows = -(-blocks.rows // TILE_ROWS) * TILE_ROWS
-        assert scratch.shape[1] >= before + max(rows, blocks.depth) * blocks.stride
+        assert scratch.shape[1] >= before + rows * blocks.depth
         assert scratch.dtype == dtype
 
 
@@ -166,7 +166,7 @@ def test_scratch_memory_holds_the_buffers_of_a_block(calls, dtype):
 
 
 @pytest.mark.parametrize("name, value", [
-    ("BLOCK_COLUMNS", 1), ("GRADIENT_ROWS", TILE_ROWS), ("GRADIENT_ROWS", 3 * TILE_ROWS)])
+    ("BLOCK_COLUMNS", 1), ("GRADIENT_COLUMNS", 1), ("GRADIENT_ROWS", TILE_ROWS), ("GRADIENT_ROWS", 3 * TILE_ROWS)])
 def test_results_do_not_depend_on_block_sizes(name, value, dtype, monkeypatch, agree):
     """The blocks that test_convolution.py leaves as they are."""
     rng = np.random.default_rng(1)
