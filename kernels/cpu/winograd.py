@@ -1,0 +1,310 @@
+"""Convolution by Winograd's minimal filtering: fewer multiplications, the same numbers but rounding.
+
+The output is cut into tiles of m x m pixels. For each, n x n input pixels (n = m + r - 1) and the
+r x r weights are transformed, multiplied number by number and transformed back
+(`winograd_matrices`)::
+
+    Y = A^T [ sum over c of  U[c] * V[c] ] A        V = B^T d B,  U = G w G^T
+
+That is n * n multiplications per input and output channel where the sum has m * m * r * r: 5.06
+times fewer for F(6, 3). For each of the n * n *taps*, the sum over c for many tiles is a matrix
+product, V (tiles, c) times U (c, outputs), done by the micro-kernel.
+
+Strides and dilations are 1 and the kernel is square. Each output is written once, by one thread,
+with its terms in a fixed order.
+"""
+
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numba import prange
+
+from . import memory
+from .compilation import inline, kernel
+from .jobs import take_job
+from .micro_kernel import TILE_ROWS, TILE_VECTORS, copy, multiply_woven, panel_width
+from .simd import lanes, lanes_of, load, maximum, splat, store
+from .winograd_transforms import input_transform, output_transform, weight_transform
+
+# Some tiles, counted through all images, for some panels of outputs.
+JOB = np.dtype(
+    [(name, np.int64) for name in ("first_tile", "last_tile", "first_panel", "last_panel")]
+)
+
+
+@inline
+def _tile_place(tile, tiles, m):
+    """Image, top and left of a tile's outputs; `tiles` are those of a column and of a row."""
+    image = tile // (tiles[0] * tiles[1])
+    tile -= image * tiles[0] * tiles[1]
+    return image, tile // tiles[1] * m, tile % tiles[1] * m
+
+
+@inline
+def _transform_pixels(m, r, source, start, row_step, pixel_step, channels, v, at, tap_step, weave,
+                      buffer):
+    """V of one tile, from n x n pixels of `source`, ``v[at + tap * tap_step + c * weave]``."""
+    n = len(m) + len(r) - 1
+    for c in range(0, channels, lanes(v)):
+        for j in range(n):
+            input_transform(m, r, source, start + j * pixel_step + c, row_step,
+                            buffer, j * lanes(v), n * lanes(v))
+        for i in range(n):
+            input_transform(m, r, buffer, i * n * lanes(v), lanes(v),
+                            v, at + i * n * tap_step + c * weave, tap_step)
+
+
+@inline
+def _copy_patch(x, x_shape, image, top, left, n, patch, channels):
+    """The n x n pixels of x from (top, left) on, zeros outside, `channels` numbers each."""
+    for i in range(n):
+        for j in range(n):
+            at = (i * n + j) * channels
+            y, x_ = top + i, left + j
+            done = 0
+            if 0 <= y < x_shape[1] and 0 <= x_ < x_shape[2]:
+                done = x_shape[3]
+                copy(x, ((image * x_shape[1] + y) * x_shape[2] + x_) * done, patch, at, done)
+            patch[at + done : at + channels] = 0.0
+
+
+@inline
+def _transform_input(m, r, x, x_shape, padding, tiles, first, last, v, base, tap_step, channels,
+                     buffer, patch):
+    """V of tiles first : last, woven, from slot first - base on; rows that fill a group are zero."""
+    n = len(m) + len(r) - 1
+    for tile in range(first, last):
+        image, top, left = _tile_place(tile, tiles, len(m))
+        top, left = top - padding[0], left - padding[1]
+        lane = (tile - base) % TILE_ROWS
+        at = (tile - base - lane) * channels + lane * lanes(v)
+        if (top >= 0 and left >= 0 and top + n <= x_shape[1] and left + n <= x_shape[2]
+                and x_shape[3] == channels):
+            start = ((image * x_shape[1] + top) * x_shape[2] + left) * channels
+            _transform_pixels(m, r, x, start, x_shape[2] * channels, channels, channels, v, at,
+                              tap_step, TILE_ROWS, buffer)
+        else:
+            _copy_patch(x, x_shape, image, top, left, n, patch, channels)
+            _transform_pixels(m, r, patch, 0, n * channels, channels, channels, v, at, tap_step,
+                              TILE_ROWS, buffer)
+    zero = splat(v, v.dtype.type(0))
+    slots = last - base
+    for slot in range(slots, (slots + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS):
+        lane = slot % TILE_ROWS
+        for tap in range(n * n):
+            at = tap * tap_step + (slot - lane) * channels + lane * lanes(v)
+            for c in range(0, channels, lanes(v)):
+                store(v, at + c * TILE_ROWS, zero)
+
+
+@inline
+def _transform_output(m, r, products, start, tap_step, columns, y, y_shape, image, top, left, output,
+                      bias, relu, buffer):
+    """One tile of y from the products of a panel, which begins with y's channel `output`."""
+    n = len(m) + len(r) - 1
+    lane_count = lanes(y)
+    zero = splat(y, y.dtype.type(0))
+    result = n * n * lane_count
+    rows, pixels = min(len(m), y_shape[1] - top), min(len(m), y_shape[2] - left)
+    for c in range(0, columns, lane_count):
+        for j in range(n):
+            output_transform(m, r, products, start + j * tap_step + c, n * tap_step,
+                             buffer, j * lane_count, n * lane_count)
+        for i in range(rows):
+            output_transform(m, r, buffer, i * n * lane_count, lane_count,
+                             buffer, result, lane_count)
+            at = ((image * y_shape[1] + top + i) * y_shape[2] + left) * y_shape[3] + output + c
+            if columns - c >= lane_count:
+                shift = zero
+                if bias.size > 0:
+                    shift = load(bias, output + c)
+                for j in range(pixels):
+                    value = load(buffer, result + j * lane_count) + shift
+                    if relu:
+                        value = maximum(value, zero)
+                    store(y, at + j * y_shape[3], value)
+                continue
+            for j in range(pixels):
+                for k in range(columns - c):
+                    number = buffer[result + j * lane_count + k]
+                    if bias.size > 0:
+                        number += bias[output + c + k]
+                    if relu and number < 0.0:
+                        number = y.dtype.type(0)
+                    y[at + j * y_shape[3] + k] = number
+
+
+@inline
+def _multiply(m, r, job, v, base, tap_step, channels, depth, u, bias, y, y_shape, tiles, chunk,
+              relu, scratch):
+    """The outputs of a job, from V: for some panels at a time, all products, then back to pixels."""
+    n = len(m) + len(r) - 1
+    width = TILE_VECTORS * lanes(v)
+    buffer, zeros = scratch[: (n * n + n) * lanes(v)], scratch[(n * n + n) * lanes(v) :][:width]
+    products = scratch[(n * n + n) * lanes(v) + width :]
+    zeros[:] = 0.0
+    below_all = v.dtype.type(-np.inf)
+    slots = (job.last_tile - job.first_tile + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
+    starts = np.arange(slots) * width
+    product_step = slots * width
+    for first in range(job.first_panel, job.last_panel, chunk):
+        last = min(first + chunk, job.last_panel)
+        for tap in range(n * n):
+            for panel in range(first, last):
+                columns = min(width, y_shape[3] - panel * width)
+                to = ((panel - first) * n * n + tap) * product_step
+                for slot in range(0, slots, TILE_ROWS):
+                    at = tap * tap_step + (job.first_tile - base + slot) * channels
+                    multiply_woven(v, at, u, (panel * n * n + tap) * depth * width, columns,
+                                   products, starts, slot, to, False, depth, zeros, 0, below_all)
+        for panel in range(first, last):
+            columns = min(width, y_shape[3] - panel * width)
+            for tile in range(job.first_tile, job.last_tile):
+                image, top, left = _tile_place(tile, tiles, len(m))
+                start = (panel - first) * n * n * product_step + (tile - job.first_tile) * width
+                _transform_output(m, r, products, start, product_step, columns, y, y_shape, image,
+                                  top, left, panel * width, bias, relu, buffer)
+
+
+@kernel
+def _forward(m, r, x, x_shape, u, bias, y, y_shape, padding, tiles, jobs, counter, transforms,
+             multiplies, v, private, tap_step, channels, chunk, relu, scratch):
+    n = len(m) + len(r) - 1
+    workers = scratch.shape[0]
+    for worker in prange(workers):
+        own = scratch[worker]
+        while True:
+            index = take_job(counter)
+            if index >= jobs.shape[0]:
+                break
+            job = jobs[index]
+            # A V of the worker's own begins with the job's first tile.
+            base = job.first_tile if private else 0
+            own_v = v[np.int64(worker) if private else 0]
+            if transforms:
+                after = (n * n + n) * lanes(own)
+                _transform_input(m, r, x, x_shape, padding, tiles, job.first_tile, job.last_tile,
+                                 own_v, base, tap_step, channels, own[:after], own[after:])
+            if multiplies:
+                _multiply(m, r, job, own_v, base, tap_step, channels, x_shape[3], u, bias, y,
+                          y_shape, tiles, chunk, relu, own)
+
+
+@kernel
+def _transform_weights(m, r, w, w_shape, transposed, u, patches):
+    n = len(m) + len(r) - 1
+    width = TILE_VECTORS * lanes(u)
+    depth, outputs = (w_shape[2], w_shape[1]) if transposed else (w_shape[1], w_shape[2])
+    panels = (outputs + width - 1) // width
+    workers = patches.shape[0]
+    size = w_shape[1] * w_shape[2]
+    for worker in prange(workers):
+        patch = patches[worker, : len(r) * len(r) * width]
+        buffer = patches[worker, len(r) * len(r) * width :]
+        for panel in range(panels * worker // workers, panels * (worker + 1) // workers):
+            columns = min(width, outputs - panel * width)
+            patch[:] = 0.0
+            for k in range(depth):
+                at = (panel * n * n * depth + k) * width
+                for tap in range(len(r) * len(r)):
+                    if transposed:
+                        start = (len(r) * len(r) - 1 - tap) * size + k
+                        for j in range(columns):
+                            row = (panel * width + j) * w_shape[2]
+                            patch[tap * width + j] = w[start + row]
+                    else:
+                        copy(w, tap * size + k * w_shape[2] + panel * width, patch, tap * width,
+                             columns)
+                for j in range(0, width, lanes(u)):
+                    for tap in range(len(r)):
+                        weight_transform(m, r, patch, tap * width + j, len(r) * width,
+                                         buffer, tap * lanes(u), len(r) * lanes(u))
+                    for i in range(n):
+                        weight_transform(m, r, buffer, i * len(r) * lanes(u), lanes(u),
+                                         u, at + j + i * n * depth * width, depth * width)
+
+
+# ---- launchers
+
+
+class Plan(NamedTuple):
+    """How a convolution is cut: tiles of a job, panels that meet a job's V at a time, and whether
+    V of all tiles is there before any product."""
+
+    tiles: int
+    chunk: int
+    split: bool
+
+
+def transform_weights(w, m, transposed=False):
+    """U for `forward`, from w (r, r, in, out).
+
+    With `transposed`, of the convolution that is the input's gradient: the kernel turned by 180
+    degrees, from out to in.
+
+    Returns
+    -------
+    array (panels, n * n, depth, panel_width)
+        By panels of outputs; columns beyond the outputs are zero.
+    """
+    r = w.shape[0]
+    n = m + r - 1
+    depth, outputs = (w.shape[3], w.shape[2]) if transposed else (w.shape[2], w.shape[3])
+    width = panel_width(w.dtype)
+    u = memory.empty((-(-outputs // width), n * n, depth, width), w.dtype)
+    workers = numba.get_num_threads()
+    patches = memory.scratch(workers, r * r * width + n * r * lanes_of(w.dtype), w.dtype)
+    _transform_weights((0,) * m, (0,) * r, w.reshape(-1), (r * r, w.shape[2], w.shape[3]),
+                       transposed, u.reshape(-1), patches)
+    return u
+
+
+def forward(x, u, bias, y, m, r, padding, relu=False, plan=None):
+    """Run the convolution into y (n, out_h, out_w, out), with `u` from `transform_weights`."""
+    if y.size == 0:
+        return
+    n, width, lane_count = m + r - 1, panel_width(x.dtype), lanes_of(x.dtype)
+    tiles = -(-y.shape[1] // m), -(-y.shape[2] // m)
+    total = y.shape[0] * tiles[0] * tiles[1]
+    panels = u.shape[0]
+    workers = numba.get_num_threads()
+    channels = -(-x.shape[3] // lane_count) * lane_count
+    plan = plan or choose_plan(n, total, channels, panels, workers)
+    job_tiles = -(-min(plan.tiles, total) // TILE_ROWS) * TILE_ROWS
+    all_tiles = -(-total // TILE_ROWS) * TILE_ROWS if plan.split else job_tiles
+    # A cache line more, so that the taps do not compete for the same places in the caches.
+    tap_step = all_tiles * channels + lane_count
+    v = memory.empty((1 if plan.split else workers, n * n * tap_step), x.dtype)
+    numbers = (n * n + n) * lane_count + max(
+        width + plan.chunk * n * n * job_tiles * width, n * n * channels)
+    scratch = memory.scratch(workers, numbers, x.dtype)
+    bias = np.empty(0, x.dtype) if bias is None else bias
+
+    def run(jobs, transforms, multiplies):
+        _forward((0,) * m, (0,) * r, x.reshape(-1), x.shape, u.reshape(-1), bias, y.reshape(-1),
+                 y.shape, padding, tiles, jobs, np.zeros(1, np.int64), transforms, multiplies, v,
+                 not plan.split, tap_step, channels, plan.chunk, relu, scratch)
+
+    if plan.split:
+        run(_jobs(total, TILE_ROWS, panels, panels), True, False)
+        run(_jobs(total, job_tiles, panels, plan.chunk), False, True)
+    else:
+        run(_jobs(total, job_tiles, panels, panels), True, True)
+
+
+def choose_plan(n, total, channels, panels, workers):
+    import os
+    t,c,s=os.environ.get("PLAN","48,4,0").split(",")
+    return Plan(int(t),int(c),bool(int(s)))
+
+
+def _jobs(tiles, job_tiles, panels, job_panels):
+    return np.array(
+        [
+            (tile, min(tiles, tile + job_tiles), panel, min(panels, panel + job_panels))
+            for panel in range(0, panels, job_panels)
+            for tile in range(0, tiles, job_tiles)
+        ],
+        JOB,
+    )
