@@ -272,14 +272,18 @@ def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, o
                         if block > 0:
                             _fetch_tile(y, starts, i, count_rows, column, outputs)
                         at = (i - start) * row_size
+                        # Of the next panel.
+                        quarter = ((i - start) // TILE_ROWS % 4 + 4) * (width * row_size // 4)
                         if outputs % lanes(y) == 0 and count_rows == TILE_ROWS and depth > 0:
                             lowest = rows.dtype.type(0) if last and relu else below_all
-                            multiply_woven(rows, at, panels, panel, outputs, y, starts, i, column,
-                                           block > 0, k_stop - k_start, biases, bias_start, lowest)
+                            multiply_woven(rows, at, panels, panel, panel + quarter, outputs, y,
+                                           starts, i, column, block > 0, k_stop - k_start, biases,
+                                           bias_start, lowest)
                             continue
                         if depth > 0:
-                            multiply_woven(rows, at, panels, panel, outputs, tile, tile_starts, 0,
-                                           0, False, k_stop - k_start, zeros, 0, below_all)
+                            multiply_woven(rows, at, panels, panel, panel + quarter, outputs, tile,
+                                           tile_starts, 0, 0, False, k_stop - k_start, zeros, 0,
+                                           below_all)
                         put_tile(tile, count_rows, outputs, y, starts, i, column, block > 0, bias,
                                  last, relu)
 

@@ -26,6 +26,7 @@ from .simd import (
     build_fma,
     build_load,
     build_pointer,
+    build_prefetch,
     build_splat,
     build_store,
     lanes,
@@ -49,15 +50,16 @@ def panel_width(dtype):
 def _micro_kernel(vectors, woven):
     """Make the intrinsic for tiles `vectors` wide and A woven or by depth.
 
-    ``f(a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth, bias,
+    ``f(a, a_start, a_stride, b, b_start, ahead, c, starts, first_row, column, add, depth, bias,
     bias_start, lowest)`` computes the tile, adds what is in its place with `add`, adds the bias,
     raises what is below `lowest` to it, and writes row i, `vectors` vectors, to
-    ``c[starts[first_row + i] + column]``. The depth is at least 1.
+    ``c[starts[first_row + i] + column]``. The depth is at least 1. Meanwhile a quarter as much of b
+    as it reads is fetched into the L2 cache, from flat index `ahead` on.
     """
 
     @intrinsic
-    def micro_kernel(typingctx, a, a_start, a_stride, b, b_start, c, starts, first_row, column,
-                     add, depth, bias, bias_start, lowest):
+    def micro_kernel(typingctx, a, a_start, a_stride, b, b_start, ahead, c, starts, first_row,
+                     column, add, depth, bias, bias_start, lowest):
         dtype = b.dtype
         lane_count, vector = lanes_of(dtype), llvm_vector(dtype)
 
@@ -67,10 +69,11 @@ def _micro_kernel(vectors, woven):
 
             a_pointer = build_pointer(context, builder, a, args[0], args[1])
             b_pointer = build_pointer(context, builder, b, args[3], args[4])
-            c_pointer = build_pointer(context, builder, c, args[5], args[8])
-            starts_pointer = build_pointer(context, builder, starts, args[6], args[7])
-            bias_pointer = build_pointer(context, builder, bias, args[11], args[12])
-            a_stride, add, depth, lowest = args[2], args[9], args[10], args[13]
+            ahead_pointer = build_pointer(context, builder, b, args[3], args[5])
+            c_pointer = build_pointer(context, builder, c, args[6], args[9])
+            starts_pointer = build_pointer(context, builder, starts, args[7], args[8])
+            bias_pointer = build_pointer(context, builder, bias, args[12], args[13])
+            a_stride, add, depth, lowest = args[2], args[10], args[11], args[14]
             # The numbers of a row lie side by side for a vector's length, then begin anew.
             steps = lane_count if woven else 1
             block_size = number(TILE_ROWS * lane_count) if woven else a_stride
@@ -91,6 +94,9 @@ def _micro_kernel(vectors, woven):
                     )
                 return added
 
+            line = 512 // dtype.bitwidth
+            fetched = steps * panel_width(dtype) // 4 // line  # cache lines
+
             def loop(name, count, sums, a_start, a_step, b_start, steps):
                 """`count` times `steps` of k, from the sums so far; returns sums and pointers."""
                 before = builder.block
@@ -102,6 +108,10 @@ def _micro_kernel(vectors, woven):
                 index = builder.phi(INT)
                 a_at, b_at = builder.phi(a_start.type), builder.phi(b_start.type)
                 phis = [[builder.phi(vector) for _ in row] for row in sums]
+                for i in range(fetched if steps > 1 else 0):
+                    at = builder.add(builder.mul(index, number(fetched)), number(i))
+                    at = builder.mul(at, number(line))
+                    build_prefetch(builder, builder.gep(ahead_pointer, [at]))
                 new = phis
                 for k in range(steps):
                     b_row = builder.gep(b_at, [number(k * panel_width(dtype))])
@@ -164,7 +174,7 @@ def _micro_kernel(vectors, woven):
             return context.get_dummy_value()
 
         signature = types.void(
-            a, types.intp, types.intp, b, types.intp, c, starts, types.intp, types.intp,
+            a, types.intp, types.intp, b, types.intp, types.intp, c, starts, types.intp, types.intp,
             types.boolean, types.intp, bias, types.intp, b.dtype,
         )
         return signature, codegen
@@ -179,15 +189,15 @@ _depth_narrow = _micro_kernel(1, woven=False)
 
 
 @inline
-def multiply_woven(a, a_start, b, b_start, columns, c, starts, first_row, column, add, depth, bias,
-                   bias_start, lowest):
+def multiply_woven(a, a_start, b, b_start, ahead, columns, c, starts, first_row, column, add, depth,
+                   bias, bias_start, lowest):
     """A tile of A B, for woven A, to c; `columns` of B's panel are in use."""
     if columns > lanes(b):
-        _woven_wide(a, a_start, 0, b, b_start, c, starts, first_row, column, add, depth, bias,
-                    bias_start, lowest)
+        _woven_wide(a, a_start, 0, b, b_start, ahead, c, starts, first_row, column, add, depth,
+                    bias, bias_start, lowest)
     else:
-        _woven_narrow(a, a_start, 0, b, b_start, c, starts, first_row, column, add, depth, bias,
-                      bias_start, lowest)
+        _woven_narrow(a, a_start, 0, b, b_start, ahead, c, starts, first_row, column, add, depth,
+                      bias, bias_start, lowest)
 
 
 @inline
@@ -195,10 +205,10 @@ def multiply_depth(a, a_start, a_stride, b, b_start, columns, c, starts, first_r
                    depth, no_bias, lowest):
     """A tile of A B, for A by depth; `no_bias` is a row of zeros."""
     if columns > lanes(b):
-        _depth_wide(a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth,
+        _depth_wide(a, a_start, a_stride, b, b_start, b_start, c, starts, first_row, column, add, depth,
                     no_bias, 0, lowest)
     else:
-        _depth_narrow(a, a_start, a_stride, b, b_start, c, starts, first_row, column, add, depth,
+        _depth_narrow(a, a_start, a_stride, b, b_start, b_start, c, starts, first_row, column, add, depth,
                       no_bias, 0, lowest)
 
 

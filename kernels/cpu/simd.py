@@ -120,6 +120,19 @@ def build_pointer(context, builder, array_type, array, index):
     return builder.gep(data, [index])
 
 
+def build_prefetch(builder, pointer):
+    """Fetch the cache line of a pointer, which need not be one to memory that exists."""
+    byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]),
+        "llvm.prefetch.p0",
+    )
+    # To read, into the L2 cache, data.
+    levels = ir.Constant(flag, 0), ir.Constant(flag, 2), ir.Constant(flag, 1)
+    builder.call(function, [builder.bitcast(pointer, byte), *levels])
+
+
 # ---- what kernels use
 
 
@@ -162,17 +175,7 @@ def prefetch(typingctx, array, index):
     """Ask for the cache line of flat `index`, which may lie outside the array, to be fetched."""
 
     def codegen(context, builder, signature, args):
-        pointer = build_pointer(context, builder, array, args[0], args[1])
-        byte = ir.IntType(8).as_pointer()
-        flag = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag]),
-            "llvm.prefetch.p0",
-        )
-        # To read, into the L2 cache, data.
-        levels = ir.Constant(flag, 0), ir.Constant(flag, 2), ir.Constant(flag, 1)
-        builder.call(function, [builder.bitcast(pointer, byte), *levels])
+        build_prefetch(builder, build_pointer(context, builder, array, args[0], args[1]))
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen

@@ -23,14 +23,37 @@ from numba import prange
 from . import memory
 from .compilation import inline, kernel
 from .jobs import take_job
-from .micro_kernel import TILE_ROWS, TILE_VECTORS, copy, multiply_woven, panel_width
-from .simd import lanes, lanes_of, load, maximum, splat, store
-from .winograd_transforms import input_transform, output_transform, weight_transform
+from .micro_kernel import (
+    TILE_ROWS,
+    TILE_VECTORS,
+    copy,
+    multiply_depth,
+    multiply_woven,
+    panel_width,
+    put_tile,
+)
+from .simd import BITS, lanes, lanes_of, load, maximum, splat, store
+from .winograd_transforms import (
+    input_transform,
+    output_adjoint,
+    output_transform,
+    weight_adjoint,
+    weight_transform,
+)
 
 # Some tiles, counted through all images, for some panels of outputs.
 JOB = np.dtype(
     [(name, np.int64) for name in ("first_tile", "last_tile", "first_panel", "last_panel")]
 )
+
+# Sizes of the blocks; tests make them smaller.
+LEAST_TILES = (2 if BITS == 512 else 4) * TILE_ROWS
+MOST_TILES = (4 if BITS == 512 else 8) * TILE_ROWS
+V_BYTES = (2 if BITS == 512 else 1) << 20
+PRODUCT_BYTES = (800 if BITS == 512 else 400) << 10
+# Of the weights' gradient: tiles whose V and gradient are there at a time.
+BATCH_BYTES = 8 << 20
+LEAST_BATCH = 192
 
 
 @inline
@@ -154,10 +177,15 @@ def _multiply(m, r, job, v, base, tap_step, channels, depth, u, bias, y, y_shape
             for panel in range(first, last):
                 columns = min(width, y_shape[3] - panel * width)
                 to = ((panel - first) * n * n + tap) * product_step
+                at = (panel * n * n + tap) * depth * width
+                after = at + n * n * depth * width
+                if panel == last - 1:
+                    after = (first * n * n + tap + 1) * depth * width
                 for slot in range(0, slots, TILE_ROWS):
-                    at = tap * tap_step + (job.first_tile - base + slot) * channels
-                    multiply_woven(v, at, u, (panel * n * n + tap) * depth * width, columns,
-                                   products, starts, slot, to, False, depth, zeros, 0, below_all)
+                    row = tap * tap_step + (job.first_tile - base + slot) * channels
+                    quarter = slot // TILE_ROWS % 4 * (depth * width // 4)
+                    multiply_woven(v, row, u, at, after + quarter, columns, products, starts, slot,
+                                   to, False, depth, zeros, 0, below_all)
         for panel in range(first, last):
             columns = min(width, y_shape[3] - panel * width)
             for tile in range(job.first_tile, job.last_tile):
@@ -225,6 +253,87 @@ def _transform_weights(m, r, w, w_shape, transposed, u, patches):
                                          u, at + j + i * n * depth * width, depth * width)
 
 
+@kernel
+def _transform_for_gradient(m, r, x, x_shape, gy, gy_shape, padding, tiles, first, last, v, v_step,
+                            channels, g, g_step, outputs, buffers):
+    """V, by tiles, and the transformed gy, A gY A^T, in panels, of tiles first : last."""
+    n = len(m) + len(r) - 1
+    width = TILE_VECTORS * lanes(v)
+    workers = buffers.shape[0]
+    lane_count = lanes(v)
+    slots = last - first
+    for worker in prange(workers):
+        buffer = buffers[worker, : n * n * lane_count]
+        patch = buffers[worker, n * n * lane_count :]
+        for tile in range(first + slots * worker // workers, first + slots * (worker + 1) // workers):
+            image, top, left = _tile_place(tile, tiles, len(m))
+            slot = tile - first
+            _copy_patch(x, x_shape, image, top - padding[0], left - padding[1], n, patch, channels)
+            _transform_pixels(m, r, patch, 0, n * channels, channels, channels, v,
+                              slot * channels, v_step, 1, buffer)
+            _copy_patch(gy, gy_shape, image, top, left, len(m), patch, outputs)
+            for c in range(0, outputs, lane_count):
+                for j in range(len(m)):
+                    output_adjoint(m, r, patch, j * outputs + c, len(m) * outputs,
+                                   buffer, j * lane_count, len(m) * lane_count)
+                at = c // width * slots * width + slot * width + c % width
+                for i in range(n):
+                    output_adjoint(m, r, buffer, i * len(m) * lane_count, lane_count,
+                                   g, at + i * n * g_step, g_step)
+
+
+@kernel
+def _multiply_for_gradient(v, v_step, channels, g, g_step, gu, gu_step, gu_shape, slots, again):
+    """gU (taps, in, out) = or, `again`, += V^T gy', each tap by one thread."""
+    width = TILE_VECTORS * lanes(v)
+    for tap in prange(gu_shape[0]):
+        buffer = np.empty(TILE_ROWS * width + width, v.dtype)
+        tile, zeros = buffer[: TILE_ROWS * width], buffer[TILE_ROWS * width :]
+        zeros[:] = 0.0
+        tile_starts = np.arange(TILE_ROWS) * width
+        starts = tap * gu_step + np.arange(gu_shape[1]) * gu_shape[2]
+        below_all = v.dtype.type(-np.inf)
+        for j in range(0, gu_shape[2], width):
+            columns = min(width, gu_shape[2] - j)
+            panel = tap * g_step + j * slots
+            for c in range(0, gu_shape[1], TILE_ROWS):
+                rows = min(TILE_ROWS, gu_shape[1] - c)
+                at = tap * v_step + c
+                if rows == TILE_ROWS and columns % lanes(v) == 0:
+                    multiply_depth(v, at, channels, g, panel, columns, gu, starts, c, j, again,
+                                   slots, zeros, below_all)
+                else:
+                    multiply_depth(v, at, channels, g, panel, columns, tile, tile_starts, 0, 0,
+                                   False, slots, zeros, below_all)
+                    put_tile(tile, rows, columns, gu, starts, c, j, again, zeros[:0], False, False)
+
+
+@kernel
+def _transform_weight_gradient(m, r, gu, gu_step, gw, size, buffers):
+    """gW = G^T gU G, for all `size` pairs of channels."""
+    n = len(m) + len(r) - 1
+    lane_count = lanes(gu)
+    workers = buffers.shape[0]
+    vectors = (size + lane_count - 1) // lane_count
+    for worker in prange(workers):
+        buffer = buffers[worker]
+        rest = n * n * lane_count
+        for vector in range(vectors * worker // workers, vectors * (worker + 1) // workers):
+            at = vector * lane_count
+            for j in range(n):
+                weight_adjoint(m, r, gu, j * gu_step + at, n * gu_step,
+                               buffer, j * lane_count, n * lane_count)
+            for i in range(len(r)):
+                if at + lane_count <= size:
+                    weight_adjoint(m, r, buffer, i * n * lane_count, lane_count,
+                                   gw, at + i * len(r) * size, size)
+                    continue
+                weight_adjoint(m, r, buffer, i * n * lane_count, lane_count,
+                               buffer, rest, lane_count)
+                for j in range(len(r)):
+                    copy(buffer, rest + j * lane_count, gw, (i * len(r) + j) * size + at, size - at)
+
+
 # ---- launchers
 
 
@@ -270,7 +379,7 @@ def forward(x, u, bias, y, m, r, padding, relu=False, plan=None):
     panels = u.shape[0]
     workers = numba.get_num_threads()
     channels = -(-x.shape[3] // lane_count) * lane_count
-    plan = plan or choose_plan(n, total, channels, panels, workers)
+    plan = plan or choose_plan(n, total, channels, panels, x.dtype)
     job_tiles = -(-min(plan.tiles, total) // TILE_ROWS) * TILE_ROWS
     all_tiles = -(-total // TILE_ROWS) * TILE_ROWS if plan.split else job_tiles
     # A cache line more, so that the taps do not compete for the same places in the caches.
@@ -293,10 +402,56 @@ def forward(x, u, bias, y, m, r, padding, relu=False, plan=None):
         run(_jobs(total, job_tiles, panels, panels), True, True)
 
 
-def choose_plan(n, total, channels, panels, workers):
-    import os
-    t,c,s=os.environ.get("PLAN","48,4,0").split(",")
-    return Plan(int(t),int(c),bool(int(s)))
+def weight_gradient(x, gy, m, r, padding):
+    """The gradient of w (r, r, in, out), from x and that of y."""
+    n, lane_count, dtype = m + r - 1, lanes_of(x.dtype), x.dtype
+    width = panel_width(dtype)
+    size = x.shape[3] * gy.shape[3]
+    gw = memory.empty((r, r, x.shape[3], gy.shape[3]), dtype)
+    tiles = -(-gy.shape[1] // m), -(-gy.shape[2] // m)
+    total = gy.shape[0] * tiles[0] * tiles[1]
+    if total == 0 or size == 0:
+        gw[...] = 0
+        return gw
+    channels = -(-x.shape[3] // lane_count) * lane_count
+    outputs = -(-gy.shape[3] // lane_count) * lane_count
+    whole_panels = -(-outputs // width) * width
+    tile_bytes = n * n * (channels + whole_panels) * dtype.itemsize
+    batches = -(-total // max(LEAST_BATCH, BATCH_BYTES // tile_bytes))
+    batch = -(-total // batches)
+    v_step = batch * channels + lane_count
+    g_step = batch * whole_panels + lane_count
+    # Behind the last row, what a tile of rows reads too much.
+    v = memory.empty((n * n * v_step + TILE_ROWS,), dtype)
+    g = memory.empty((n * n * g_step,), dtype)
+    gu_step = -(-size // lane_count) * lane_count
+    gu = memory.empty((n * n * gu_step,), dtype)
+    workers = numba.get_num_threads()
+    patch = n * n * max(channels, outputs)
+    buffers = memory.scratch(workers, (n * n + r) * lane_count + patch, dtype)
+    for first in range(0, total, batch):
+        last = min(total, first + batch)
+        _transform_for_gradient(
+            (0,) * m, (0,) * r, x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, padding, tiles,
+            first, last, v, v_step, channels, g, g_step, outputs, buffers)
+        _multiply_for_gradient(v, v_step, channels, g, g_step, gu, gu_step,
+                               (n * n, x.shape[3], gy.shape[3]), last - first, first > 0)
+    _transform_weight_gradient((0,) * m, (0,) * r, gu, gu_step, gw.reshape(-1), size, buffers)
+    return gw
+
+
+def choose_plan(n, total, channels, panels, dtype):
+    """The blocks that measured best, or nearly, on the layers of VGG.
+
+    Where U is larger than V of all tiles, each number of U shall be read once, by one thread. Else
+    a job's V should stay in the L2 cache, and needs some tiles to be worth reading U for.
+    """
+    tile_bytes = n * n * channels * dtype.itemsize
+    split = panels * panel_width(dtype) > total
+    tiles = MOST_TILES if split else min(MOST_TILES, max(LEAST_TILES, V_BYTES // tile_bytes))
+    tiles = -(-min(tiles, total) // TILE_ROWS) * TILE_ROWS
+    chunk = PRODUCT_BYTES // (n * n * tiles * panel_width(dtype) * dtype.itemsize)
+    return Plan(tiles, min(panels, max(1, chunk)), split)
 
 
 def _jobs(tiles, job_tiles, panels, job_panels):
