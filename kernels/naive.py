@@ -63,7 +63,7 @@ def matrix_product(a, b, transpose_a=False, transpose_b=False):
 
 @in_float64
 def convolution_forward(x, w, b=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1,
-                        relu=False):
+                        relu=False, pool=False, algorithm=None):
     """Return the cross-correlation of x with w, plus b, rectified if `relu`.
 
         y[o, j] = b[j] + sum_{k, c} x[o * stride - padding + k * dilation, c] w[k, c, j]
@@ -71,6 +71,7 @@ def convolution_forward(x, w, b=None, stride=(1, 1), padding=(0, 0), dilation=(1
     where x is zero outside the image and c runs over the channels of j's group: output channels
     0 .. out/groups - 1 see input channels 0 .. in/groups - 1, and so on.
     `x` is (n, h, w, in), `w` (kh, kw, in/groups, out), `b` (out,), `y` (n, out_h, out_w, out).
+    There is one algorithm here, whichever is asked for.
     """
     n, *in_size, _ = x.shape
     *kernel_size, group_in, out = w.shape
@@ -84,12 +85,20 @@ def convolution_forward(x, w, b=None, stride=(1, 1), padding=(0, 0), dilation=(1
     for index in np.ndindex(y.shape):
         y[index] += 0 if b is None else b[index[-1]]
         y[index] = rectified(y[index]) if relu else y[index]
+    if pool:
+        y, _ = max_pooling_forward(y, (2, 2), (2, 2), (0, 0), ceil=True, keep_argmax=False)
     return y
+
+
+def prepare_weights(w, input_shape, stride=(1, 1), padding=(0, 0), dilation=(1, 1), groups=1,
+                    algorithm=None):
+    """Return what `convolution_forward` may be given in place of w, again and again: w itself."""
+    return w
 
 
 @in_float64
 def convolution_backward_input(gy, w, input_size, stride=(1, 1), padding=(0, 0), dilation=(1, 1),
-                               groups=1):
+                               groups=1, algorithm=None):
     """Return the gradient of the convolution's input, of size `input_size`.
 
         gx[o * stride - padding + k * dilation, c] += sum_j gy[o, j] w[k, c, j]
@@ -107,7 +116,7 @@ def convolution_backward_input(gy, w, input_size, stride=(1, 1), padding=(0, 0),
 
 @in_float64
 def convolution_backward_weights(x, gy, kernel_size, stride=(1, 1), padding=(0, 0),
-                                 dilation=(1, 1), groups=1):
+                                 dilation=(1, 1), groups=1, algorithm=None):
     """Return the gradient of the convolution's weights, (kh, kw, in/groups, out).
 
         gw[k, c, j] = sum_{n, o} x[o * stride - padding + k * dilation, c] gy[o, j]
@@ -153,6 +162,20 @@ def transposed_convolution_forward(x, w, stride=(1, 1), padding=(0, 0), output_s
     for iy, ix, ky, kx, oy, ox in taps(in_size, kernel_size, out_size, stride, padding):
         for i, c, j in np.ndindex(n, channels, out):
             y[i, oy, ox, j] += x[i, iy, ix, c] * w[ky, kx, c, j]
+    return y
+
+
+@in_float64
+def interpolate(x, rows, columns, stride, padding, output_size):
+    """Return x spread out channel by channel: the transposed convolution by outer(rows, columns).
+
+        y[i * stride - padding + k, c] += rows[k_y] columns[k_x] x[i, c]
+    """
+    y = np.zeros((len(x), *output_size, x.shape[3]))
+    for iy, ix, ky, kx, oy, ox in taps(x.shape[1:3], (len(rows), len(columns)), output_size, stride,
+                                       padding):
+        for i, c in np.ndindex(len(x), x.shape[3]):
+            y[i, oy, ox, c] += rows[ky] * columns[kx] * x[i, iy, ix, c]
     return y
 
 

@@ -6,6 +6,7 @@ from .convolution import (
     convolution_backward_input,
     convolution_backward_weights,
     convolution_forward,
+    prepare_weights,
 )
 from .elementwise import (
     add,
@@ -18,6 +19,7 @@ from .elementwise import (
     scale,
 )
 from .gemm import matrix_product
+from .interpolation import interpolate
 from .loss import classify, softmax, softmax_cross_entropy
 from .pooling import max_pooling_backward, max_pooling_forward
 from .transposed_convolution import (
@@ -41,9 +43,11 @@ __all__ = [
     "crop_backward",
     "crop_forward",
     "dropout",
+    "interpolate",
     "matrix_product",
     "max_pooling_backward",
     "max_pooling_forward",
+    "prepare_weights",
     "relu_backward",
     "relu_forward",
     "scale",

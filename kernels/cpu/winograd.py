@@ -123,49 +123,63 @@ def _transform_input(m, r, x, x_shape, padding, tiles, first, last, v, base, tap
 
 @inline
 def _transform_output(m, r, products, start, tap_step, columns, y, y_shape, image, top, left, output,
-                      bias, relu, buffer):
-    """One tile of y from the products of a panel, which begins with y's channel `output`."""
+                      bias, relu, pool, buffer):
+    """One tile of y from the products of a panel, which begins with y's channel `output`.
+
+    `y_shape` is that of the convolution's result; with `pool`, y holds the maxima of its 2 x 2
+    pixels, at the bottom and right of those there are.
+    """
     n = len(m) + len(r) - 1
     lane_count = lanes(y)
     zero = splat(y, y.dtype.type(0))
     result = n * n * lane_count
     rows, pixels = min(len(m), y_shape[1] - top), min(len(m), y_shape[2] - left)
+    size = 2 if pool else 1
+    out_h, out_w = (y_shape[1] + size - 1) // size, (y_shape[2] + size - 1) // size
     for c in range(0, columns, lane_count):
         for j in range(n):
             output_transform(m, r, products, start + j * tap_step + c, n * tap_step,
                              buffer, j * lane_count, n * lane_count)
-        for i in range(rows):
-            output_transform(m, r, buffer, i * n * lane_count, lane_count,
-                             buffer, result, lane_count)
-            at = ((image * y_shape[1] + top + i) * y_shape[2] + left) * y_shape[3] + output + c
-            if columns - c >= lane_count:
-                shift = zero
-                if bias.size > 0:
-                    shift = load(bias, output + c)
-                for j in range(pixels):
-                    value = load(buffer, result + j * lane_count) + shift
-                    if relu:
-                        value = maximum(value, zero)
-                    store(y, at + j * y_shape[3], value)
-                continue
-            for j in range(pixels):
-                for k in range(columns - c):
-                    number = buffer[result + j * lane_count + k]
-                    if bias.size > 0:
-                        number += bias[output + c + k]
-                    if relu and number < 0.0:
-                        number = y.dtype.type(0)
-                    y[at + j * y_shape[3] + k] = number
+        count = min(lane_count, columns - c)
+        shift = zero
+        if bias.size > 0:
+            copy(bias, output + c, buffer, result, count)
+            shift = load(buffer, result)
+        for i in range(0, rows, size):
+            # The last row alone is its own second.
+            second = min(i + size, rows) - 1
+            for row in range(i, second + 1):
+                output_transform(m, r, buffer, row * n * lane_count, lane_count,
+                                 buffer, result + (row - i) * len(m) * lane_count, lane_count)
+            below = result + (second - i) * len(m) * lane_count
+            at = ((image * out_h + (top + i) // size) * out_w + left // size) * y_shape[3]
+            at += output + c
+            for j in range(0, pixels, size):
+                value = load(buffer, result + j * lane_count)
+                if pool:
+                    right = min(j + 1, pixels - 1) * lane_count
+                    value = maximum(maximum(value, load(buffer, result + right)),
+                                    maximum(load(buffer, below + j * lane_count),
+                                            load(buffer, below + right)))
+                value = value + shift
+                if relu:
+                    value = maximum(value, zero)
+                if count == lane_count:
+                    store(y, at, value)
+                else:
+                    store(buffer, result + j * lane_count, value)
+                    copy(buffer, result + j * lane_count, y, at, count)
+                at += y_shape[3]
 
 
 @inline
-def _multiply(m, r, job, v, base, tap_step, channels, depth, u, bias, y, y_shape, tiles, chunk,
-              relu, scratch):
+def _multiply(m, r, job, v, base, tap_step, channels, depth, u, u_step, bias, y, y_shape, tiles, chunk,
+              relu, pool, scratch):
     """The outputs of a job, from V: for some panels at a time, all products, then back to pixels."""
     n = len(m) + len(r) - 1
     width = TILE_VECTORS * lanes(v)
-    buffer, zeros = scratch[: (n * n + n) * lanes(v)], scratch[(n * n + n) * lanes(v) :][:width]
-    products = scratch[(n * n + n) * lanes(v) + width :]
+    buffer, zeros = scratch[: (n * n + 2 * n) * lanes(v)], scratch[(n * n + 2 * n) * lanes(v) :][:width]
+    products = scratch[(n * n + 2 * n) * lanes(v) + width :]
     zeros[:] = 0.0
     below_all = v.dtype.type(-np.inf)
     slots = (job.last_tile - job.first_tile + TILE_ROWS - 1) // TILE_ROWS * TILE_ROWS
@@ -177,10 +191,10 @@ def _multiply(m, r, job, v, base, tap_step, channels, depth, u, bias, y, y_shape
             for panel in range(first, last):
                 columns = min(width, y_shape[3] - panel * width)
                 to = ((panel - first) * n * n + tap) * product_step
-                at = (panel * n * n + tap) * depth * width
-                after = at + n * n * depth * width
+                at = (panel * n * n + tap) * u_step
+                after = at + n * n * u_step
                 if panel == last - 1:
-                    after = (first * n * n + tap + 1) * depth * width
+                    after = (first * n * n + tap + 1) * u_step
                 for slot in range(0, slots, TILE_ROWS):
                     row = tap * tap_step + (job.first_tile - base + slot) * channels
                     quarter = slot // TILE_ROWS % 4 * (depth * width // 4)
@@ -192,12 +206,13 @@ def _multiply(m, r, job, v, base, tap_step, channels, depth, u, bias, y, y_shape
                 image, top, left = _tile_place(tile, tiles, len(m))
                 start = (panel - first) * n * n * product_step + (tile - job.first_tile) * width
                 _transform_output(m, r, products, start, product_step, columns, y, y_shape, image,
-                                  top, left, panel * width, bias, relu, buffer)
+                                  top, left, panel * width, bias, relu, pool, buffer)
 
 
 @kernel
-def _forward(m, r, x, x_shape, u, bias, y, y_shape, padding, tiles, jobs, counter, transforms,
-             multiplies, v, private, tap_step, channels, chunk, relu, scratch):
+def _forward(m, r, x, x_shape, u, u_step, bias, y, y_shape, padding, tiles, jobs, counter, transforms,
+             multiplies, v, private, tap_step, channels, chunk, relu,
+             pool, scratch):
     n = len(m) + len(r) - 1
     workers = scratch.shape[0]
     for worker in prange(workers):
@@ -211,16 +226,16 @@ def _forward(m, r, x, x_shape, u, bias, y, y_shape, padding, tiles, jobs, counte
             base = job.first_tile if private else 0
             own_v = v[np.int64(worker) if private else 0]
             if transforms:
-                after = (n * n + n) * lanes(own)
+                after = (n * n + 2 * n) * lanes(own)
                 _transform_input(m, r, x, x_shape, padding, tiles, job.first_tile, job.last_tile,
                                  own_v, base, tap_step, channels, own[:after], own[after:])
             if multiplies:
-                _multiply(m, r, job, own_v, base, tap_step, channels, x_shape[3], u, bias, y,
-                          y_shape, tiles, chunk, relu, own)
+                _multiply(m, r, job, own_v, base, tap_step, channels, x_shape[3], u, u_step, bias,
+                          y, y_shape, tiles, chunk, relu, pool, own)
 
 
 @kernel
-def _transform_weights(m, r, w, w_shape, transposed, u, patches):
+def _transform_weights(m, r, w, w_shape, transposed, u, u_step, patches):
     n = len(m) + len(r) - 1
     width = TILE_VECTORS * lanes(u)
     depth, outputs = (w_shape[2], w_shape[1]) if transposed else (w_shape[1], w_shape[2])
@@ -234,7 +249,7 @@ def _transform_weights(m, r, w, w_shape, transposed, u, patches):
             columns = min(width, outputs - panel * width)
             patch[:] = 0.0
             for k in range(depth):
-                at = (panel * n * n * depth + k) * width
+                at = panel * n * n * u_step + k * width
                 for tap in range(len(r) * len(r)):
                     if transposed:
                         start = (len(r) * len(r) - 1 - tap) * size + k
@@ -250,7 +265,7 @@ def _transform_weights(m, r, w, w_shape, transposed, u, patches):
                                          buffer, tap * lanes(u), len(r) * lanes(u))
                     for i in range(n):
                         weight_transform(m, r, buffer, i * len(r) * lanes(u), lanes(u),
-                                         u, at + j + i * n * depth * width, depth * width)
+                                         u, at + j + i * n * u_step, u_step)
 
 
 @kernel
@@ -354,52 +369,59 @@ def transform_weights(w, m, transposed=False):
 
     Returns
     -------
-    array (panels, n * n, depth, panel_width)
-        By panels of outputs; columns beyond the outputs are zero.
+    array (panels, n * n, numbers)
+        By panels of outputs, each tap as (depth, panel_width) numbers and some to spare; columns
+        beyond the outputs are zero.
     """
     r = w.shape[0]
     n = m + r - 1
     depth, outputs = (w.shape[3], w.shape[2]) if transposed else (w.shape[2], w.shape[3])
     width = panel_width(w.dtype)
-    u = memory.empty((-(-outputs // width), n * n, depth, width), w.dtype)
+    u_step = _apart(depth * width, w.dtype)
+    u = memory.empty((-(-outputs // width), n * n, u_step), w.dtype)
     workers = numba.get_num_threads()
     patches = memory.scratch(workers, r * r * width + n * r * lanes_of(w.dtype), w.dtype)
     _transform_weights((0,) * m, (0,) * r, w.reshape(-1), (r * r, w.shape[2], w.shape[3]),
-                       transposed, u.reshape(-1), patches)
+                       transposed, u.reshape(-1), u_step, patches)
     return u
 
 
-def forward(x, u, bias, y, m, r, padding, relu=False, plan=None):
-    """Run the convolution into y (n, out_h, out_w, out), with `u` from `transform_weights`."""
+def forward(x, u, bias, y_shape, m, r, padding, relu=False, pool=False, plan=None):
+    """The convolution, y (n, out_h, out_w, out), with `u` from `transform_weights`.
+
+    With `pool`, which needs an even m, its maxima over 2 x 2 pixels.
+    """
+    y = memory.empty((y_shape[0], -(-y_shape[1] // 2), -(-y_shape[2] // 2), y_shape[3]) if pool
+                     else y_shape, x.dtype)
     if y.size == 0:
-        return
+        return y
     n, width, lane_count = m + r - 1, panel_width(x.dtype), lanes_of(x.dtype)
-    tiles = -(-y.shape[1] // m), -(-y.shape[2] // m)
-    total = y.shape[0] * tiles[0] * tiles[1]
+    tiles = -(-y_shape[1] // m), -(-y_shape[2] // m)
+    total = y_shape[0] * tiles[0] * tiles[1]
     panels = u.shape[0]
     workers = numba.get_num_threads()
     channels = -(-x.shape[3] // lane_count) * lane_count
     plan = plan or choose_plan(n, total, channels, panels, x.dtype)
     job_tiles = -(-min(plan.tiles, total) // TILE_ROWS) * TILE_ROWS
     all_tiles = -(-total // TILE_ROWS) * TILE_ROWS if plan.split else job_tiles
-    # A cache line more, so that the taps do not compete for the same places in the caches.
-    tap_step = all_tiles * channels + lane_count
+    tap_step = _apart(all_tiles * channels, x.dtype)
     v = memory.empty((1 if plan.split else workers, n * n * tap_step), x.dtype)
-    numbers = (n * n + n) * lane_count + max(
+    numbers = (n * n + 2 * n) * lane_count + max(
         width + plan.chunk * n * n * job_tiles * width, n * n * channels)
     scratch = memory.scratch(workers, numbers, x.dtype)
     bias = np.empty(0, x.dtype) if bias is None else bias
 
     def run(jobs, transforms, multiplies):
-        _forward((0,) * m, (0,) * r, x.reshape(-1), x.shape, u.reshape(-1), bias, y.reshape(-1),
-                 y.shape, padding, tiles, jobs, np.zeros(1, np.int64), transforms, multiplies, v,
-                 not plan.split, tap_step, channels, plan.chunk, relu, scratch)
+        _forward((0,) * m, (0,) * r, x.reshape(-1), x.shape, u.reshape(-1), u.shape[2], bias,
+                 y.reshape(-1), y_shape, padding, tiles, jobs, np.zeros(1, np.int64), transforms, multiplies, v,
+                 not plan.split, tap_step, channels, plan.chunk, relu, pool, scratch)
 
     if plan.split:
         run(_jobs(total, TILE_ROWS, panels, panels), True, False)
         run(_jobs(total, job_tiles, panels, plan.chunk), False, True)
     else:
         run(_jobs(total, job_tiles, panels, panels), True, True)
+    return y
 
 
 def weight_gradient(x, gy, m, r, padding):
@@ -419,12 +441,12 @@ def weight_gradient(x, gy, m, r, padding):
     tile_bytes = n * n * (channels + whole_panels) * dtype.itemsize
     batches = -(-total // max(LEAST_BATCH, BATCH_BYTES // tile_bytes))
     batch = -(-total // batches)
-    v_step = batch * channels + lane_count
-    g_step = batch * whole_panels + lane_count
+    v_step = _apart(batch * channels, dtype)
+    g_step = _apart(batch * whole_panels, dtype)
     # Behind the last row, what a tile of rows reads too much.
     v = memory.empty((n * n * v_step + TILE_ROWS,), dtype)
     g = memory.empty((n * n * g_step,), dtype)
-    gu_step = -(-size // lane_count) * lane_count
+    gu_step = _apart(-(-size // lane_count) * lane_count, dtype)
     gu = memory.empty((n * n * gu_step,), dtype)
     workers = numba.get_num_threads()
     patch = n * n * max(channels, outputs)
@@ -452,6 +474,13 @@ def choose_plan(n, total, channels, panels, dtype):
     tiles = -(-min(tiles, total) // TILE_ROWS) * TILE_ROWS
     chunk = PRODUCT_BYTES // (n * n * tiles * panel_width(dtype) * dtype.itemsize)
     return Plan(tiles, min(panels, max(1, chunk)), split)
+
+
+def _apart(numbers, dtype):
+    """How far apart the taps lie: an odd count of cache lines, so that they do not all compete for
+    the same places in the caches."""
+    line = memory.CACHE_LINE // dtype.itemsize
+    return (-(-numbers // line) | 1) * line
 
 
 def _jobs(tiles, job_tiles, panels, job_panels):
