@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from .kernels import backend
-from .layers import Convolution, Dropout, Layer, ReLU
+from .layers import Convolution, Dropout, FrozenConvolution, Layer, MaxPooling, ReLU
 
 DATA = "data"
 
@@ -125,25 +125,30 @@ class Graph:
             raise ValueError("the net has no nodes")
         if self._plan is None:
             self._plan = self._make_plan()
-        fused, last_use = self._plan
+        fused, pooled, last_use = self._plan
         wanted = [next(reversed(self._nodes))] if outputs is None else list(outputs)
         unknown = [name for name in wanted if name not in self._nodes]
         if unknown:
             raise KeyError(f"the net has no node {', '.join(unknown)}")
-        values, sizes = {DATA: x}, {DATA: x.shape[1:3]}
+        values, sizes, done = {DATA: x}, {DATA: x.shape[1:3]}, set()
         for step, node in enumerate(self.nodes):
             if not keep and all(name in values for name in wanted):
                 break
-            if node.name in values:  # a ReLU that its convolution has done already
+            if node.name in done:  # by its convolution
                 continue
             inputs = [values[name] for name in node.inputs]
             options = {"size": sizes[node.size_like]} if node.size_like else {}
-            relu = fused.get(node.name)
-            if relu is not None and node.name not in wanted:
+            relu, pool = fused.get(node.name), pooled.get(node.name)
+            if relu is not None and pool is not None and not {node.name, relu} & set(wanted):
+                y = values[pool] = node.layer.forward(*inputs, relu=True, pool=True)
+                sizes[pool] = y.shape[1:3]
+                done |= {relu, pool}
+            elif relu is not None and node.name not in wanted:
                 y = values[relu] = node.layer.forward(*inputs, keep=keep, relu=True)
                 if keep:
                     self._nodes[relu].layer.kept = y
                 sizes[relu] = y.shape[1:3]
+                done.add(relu)
             else:
                 y = values[node.name] = node.layer.forward(*inputs, keep=keep, **options)
             sizes[node.name] = y.shape[1:3]
@@ -186,19 +191,28 @@ class Graph:
         return arriving.get(DATA)
 
     def _make_plan(self):
-        """Which ReLU runs inside which convolution, and which values end with each step."""
+        """Which ReLU and pool run inside which convolution, and which values end with each step."""
         readers = {}
         for step, node in enumerate(self.nodes):
             for name in node.inputs:
                 readers.setdefault(name, []).append(step)
-        fused = {}
+
+        def only_reader(name):
+            steps = readers.get(name, [])
+            return self.nodes[steps[0]] if len(steps) == 1 else None
+
+        fused, pooled = {}, {}
         for node in self.nodes:
-            steps = readers.get(node.name, [])
-            follower = self.nodes[steps[0]] if len(steps) == 1 else None
-            if isinstance(node.layer, Convolution) and follower is not None:
-                if isinstance(follower.layer, ReLU):
-                    fused[node.name] = follower.name
+            relu = only_reader(node.name)
+            if not isinstance(node.layer, Convolution | FrozenConvolution) or relu is None \
+                    or not isinstance(relu.layer, ReLU):
+                continue
+            fused[node.name] = relu.name
+            pool = only_reader(relu.name)
+            if isinstance(node.layer, FrozenConvolution) and pool is not None \
+                    and isinstance(pool.layer, MaxPooling) and pool.layer.halves:
+                pooled[node.name] = pool.name
         last_use = [[] for _ in self.nodes]
         for name, steps in readers.items():
             last_use[steps[-1]].append(name)
-        return fused, last_use
+        return fused, pooled, last_use

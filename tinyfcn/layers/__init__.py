@@ -5,6 +5,7 @@ from .batch_norm import BatchNorm
 from .convolution import Convolution
 from .crop import Crop
 from .dropout import Dropout
+from .frozen import FrozenConvolution, Interpolation, separable_filter
 from .layer import Layer
 from .linear import Linear
 from .pooling import MaxPooling
@@ -18,10 +19,13 @@ __all__ = [
     "Convolution",
     "Crop",
     "Dropout",
+    "FrozenConvolution",
+    "Interpolation",
     "Layer",
     "Linear",
     "MaxPooling",
     "ReLU",
     "Scale",
     "TransposedConvolution",
+    "separable_filter",
 ]

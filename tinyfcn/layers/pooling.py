@@ -17,6 +17,12 @@ class MaxPooling(Layer):
         }
         self.ceil = ceil
 
+    @property
+    def halves(self):
+        """Whether it is what a convolution can do on the way: 2 x 2, stride 2, rounded up."""
+        return self.ceil and self.geometry == {
+            "kernel_size": (2, 2), "stride": (2, 2), "padding": (0, 0)}
+
     def forward(self, x, keep=False):
         y, argmax = backend(x).max_pooling_forward(
             x, ceil=self.ceil, keep_argmax=keep, **self.geometry

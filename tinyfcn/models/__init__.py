@@ -3,6 +3,7 @@
 from .fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
 from .folding import fold_batch_norm
 from .initialization import he_normal
+from .preparation import prepare
 from .vgg import VGG16
 
 BY_NAME = {
@@ -22,4 +23,5 @@ __all__ = [
     "VGG16",
     "fold_batch_norm",
     "he_normal",
+    "prepare",
 ]
