@@ -49,13 +49,18 @@ def tile_of(algorithm):
     return int(tile)
 
 
+def name_of(tile):
+    """The algorithm with tiles of so many outputs a side, or without any."""
+    return IM2COL if tile is None else f"winograd-{tile}"
+
+
 @functools.lru_cache(maxsize=512)
 def choose(task, gradient, dtype):
     """The cheapest algorithm for a `Task`; `gradient` is for that of the weights."""
     candidates = [IM2COL]
     if winograd_fits(task):
         kernel_size = task.kernel_size[0]
-        candidates += [f"winograd-{tile}" for tile in TILES.get(kernel_size, ())]
+        candidates += [name_of(tile) for tile in TILES.get(kernel_size, ())]
     return min(candidates, key=lambda algorithm: cost(algorithm, task, gradient, dtype))
 
 

@@ -57,10 +57,11 @@ def prepare_weights(
 def _prepare(w, x_shape, y_shape, stride, dilation, groups, algorithm, ready):
     tile = _choose_tile(
         algorithm, y_shape, x_shape[3], w.shape[:2], stride, dilation, groups, w.dtype, ready=ready)
-    if tile is None:
-        numbers = gathered_product.pack_weights(w, groups) if ready else w
-        return PreparedWeights(numbers, w.shape, algorithms.IM2COL)
-    return PreparedWeights(winograd.transform_weights(w, tile), w.shape, f"winograd-{tile}")
+    numbers = w
+    if ready:
+        numbers = (gathered_product.pack_weights(w, groups) if tile is None
+                   else winograd.transform_weights(w, tile))
+    return PreparedWeights(numbers, w.shape, algorithms.name_of(tile))
 
 
 def convolution_forward(
@@ -129,8 +130,7 @@ def convolution_backward_input(
     if tile is not None:
         # A convolution of gy with the kernel turned by 180 degrees.
         padding = tuple(w.shape[0] - 1 - p for p in padding)
-        turned = winograd.transform_weights(w, tile, transposed=True)
-        return winograd.forward(gy, turned, None, gx_shape, tile, w.shape[0], padding)
+        return winograd.forward(gy, w, None, gx_shape, tile, w.shape[0], padding, transposed=True)
     gx = memory.empty(gx_shape, gy.dtype)
     scatter_product(gy, w, gx, stride, padding, dilation, groups, transposed=True)
     return gx

@@ -46,6 +46,8 @@ JOB = np.dtype(
 V_BYTES = (768 if BITS == 512 else 384) << 10
 PRODUCT_BYTES = (800 if BITS == 512 else 400) << 10
 LEAST_TILES = (2 if BITS == 512 else 4) * TILE_ROWS
+# Of U, where the weights are transformed on the way, some rows at a time.
+U_BYTES = (512 if BITS == 512 else 256) << 10
 
 
 class Blocks(NamedTuple):
@@ -143,49 +145,101 @@ def _write_tile(m, values, column, count, y, y_shape, image, top, left, shift, r
 
 
 @inline
-def _multiply(m, n, job, v, base, tap_step, channels, depth, u, u_step, bias, y, y_shape, tiles,
-              rows, to_y, kernels, relu, pool, buffer, values, zeros, products):
-    """The outputs of a job, from V: for each panel all products, and at once back to pixels."""
+def _transform_rows(r, n, w, w_shape, transposed, panel, first, count, to_u, u, at, u_step, patch,
+                    buffer):
+    """U of rows first : first + count of the depth, for one panel, from ``u[at]`` on.
+
+    A few rows are put together first, so that each cache line of w is read once.
+    """
+    width = TILE_VECTORS * lanes(u)
+    rows = lanes(u)
+    depth_step, output_step = (1, w_shape[2]) if transposed else (w_shape[2], 1)
+    outputs = w_shape[1] if transposed else w_shape[2]
+    columns = min(width, outputs - panel * width)
+    for some in range(first, first + count, rows):
+        some_rows = min(rows, first + count - some)
+        for tap in range(r * r):
+            turned = r * r - 1 - tap if transposed else tap
+            start = turned * w_shape[1] * w_shape[2] + panel * width * output_step
+            start += some * depth_step
+            if transposed:
+                for j in range(columns):
+                    for i in range(some_rows):
+                        patch[(tap * rows + i) * width + j] = w[start + j * output_step + i]
+            else:
+                for i in range(some_rows):
+                    copy(w, start + i * depth_step, patch, (tap * rows + i) * width, columns)
+        # What is beyond the columns, whatever it is, is computed and never used.
+        for i in range(some_rows):
+            call(to_u, pointer(patch, i * width), r * rows * width, rows * width, lanes(u),
+                 pointer(u, at + (some - first + i) * width), n * u_step, u_step, lanes(u),
+                 TILE_VECTORS, pointer(buffer, 0))
+
+
+@inline
+def _multiply(m, r, job, v, base, tap_step, channels, u, u_step, ready, w_shape, transposed, to_u,
+              depth, depth_block, bias, y, y_shape, tiles, rows, to_y, kernels, relu, pool, buffer,
+              values, zeros, patch, u_block, products):
+    """The outputs of a job, from V: for each panel all products, and at once back to pixels.
+
+    `u` is U if it is `ready`, else the weights w.
+    """
+    n = m + r - 1
     width = TILE_VECTORS * lanes(v)
     below_all = v.dtype.type(-np.inf)
     slots = (job.last_tile - job.first_tile + rows - 1) // rows * rows
     starts = np.arange(slots) * width
     product_step = slots * width + lanes(v)
+    right = u if ready else u_block
+    right_step = u_step if ready else u_block.shape[0] // (n * n)
     for panel in range(job.first_panel, job.last_panel):
         columns = min(width, y_shape[3] - panel * width)
-        for tap in range(n * n):
-            at = (panel * n * n + tap) * u_step
-            for slot in range(0, slots, rows):
-                row = tap * tap_step + (job.first_tile - base + slot) * channels
-                ahead = at + u_step + slot // rows % 4 * (depth * width // 4)
-                multiply(kernels, v, row, 0, u, at, ahead, columns, products, starts, slot,
-                         tap * product_step, False, depth, zeros, 0, below_all)
+        right_start = panel * n * n * u_step if ready else 0
+        for first in range(0, depth, depth_block):
+            count = min(depth_block, depth - first)
+            if not ready:
+                _transform_rows(r, n, u, w_shape, transposed, panel, first, count, to_u, u_block, 0,
+                                right_step, patch, buffer)
+            for tap in range(n * n):
+                at = right_start + tap * right_step
+                for slot in range(0, slots, rows):
+                    row = tap * tap_step + (job.first_tile - base + slot) * channels + first * rows
+                    ahead = at + right_step + slot // rows % 4 * (count * width // 4)
+                    multiply(kernels, v, row, 0, right, at, ahead, columns, products, starts, slot,
+                             tap * product_step, first > 0, count, zeros, 0, below_all)
         for tile in range(job.first_tile, job.last_tile):
             image, top, left = tile_place(tile, tiles, m)
             start = (tile - job.first_tile) * width
             for c in range(0, columns, lanes(v)):
                 call(to_y, pointer(products, start + c), n * product_step, product_step, 0,
                      pointer(values, 0), m * lanes(v), lanes(v), 0, 1, pointer(buffer, 0))
-                column, count = panel * width + c, min(lanes(v), columns - c)
+                column, channel_count = panel * width + c, min(lanes(v), columns - c)
                 shift = splat(y, y.dtype.type(0))
                 if bias.size > 0:
-                    copy(bias, column, buffer, 0, count)
+                    copy(bias, column, buffer, 0, channel_count)
                     shift = load(buffer, 0)
-                _write_tile(m, values, column, count, y, y_shape, image, top, left, shift, relu,
-                            pool, buffer)
+                _write_tile(m, values, column, channel_count, y, y_shape, image, top, left, shift,
+                            relu, pool, buffer)
+
+
+@inline
+def _take(scratch, numbers):
+    """The first numbers of a scratch memory, and the rest."""
+    return scratch[:numbers], scratch[numbers:]
 
 
 @kernel
-def _forward(m, n, x, x_shape, u, u_step, bias, y, y_shape, padding, tiles, jobs, counter,
-             transforms, multiplies, v, tap_step, channels, blocks, to_v, to_y, kernels, relu, pool,
-             scratch):
+def _forward(m, r, x, x_shape, u, u_step, ready, w_shape, transposed, to_u, depth_block, u_size,
+             patch_size, bias, y, y_shape, padding, tiles, jobs, counter, transforms, multiplies, v, tap_step,
+             channels, blocks, to_v, to_y, kernels, relu, pool, scratch):
+    n = m + r - 1
     workers = scratch.shape[0]
     for worker in prange(workers):
-        own = scratch[worker]
-        width = TILE_VECTORS * lanes(own)
-        buffer, own = own[: n * n * lanes(own)], own[n * n * lanes(own) :]
-        values, own = own[: m * m * lanes(own)], own[m * m * lanes(own) :]
-        zeros, rest = own[:width], own[width:]
+        buffer, rest = _take(scratch[worker], n * n * lanes(scratch))
+        values, rest = _take(rest, m * m * lanes(scratch))
+        zeros, rest = _take(rest, TILE_VECTORS * lanes(scratch))
+        u_block, rest = _take(rest, u_size)
+        patch, products = _take(rest, patch_size)
         zeros[:] = 0.0
         while True:
             index = take_job(counter)
@@ -198,46 +252,28 @@ def _forward(m, n, x, x_shape, u, u_step, bias, y, y_shape, padding, tiles, jobs
             if transforms:
                 _transform_input(m, n, x, x_shape, padding, tiles, job.first_tile, job.last_tile,
                                  to_v, own_v, base, tap_step, channels, blocks.tile_rows, buffer,
-                                 rest)
+                                 patch)
             if multiplies:
-                _multiply(m, n, job, own_v, base, tap_step, channels, x_shape[3], u, u_step, bias,
-                          y, y_shape, tiles, blocks.tile_rows, to_y, kernels, relu, pool, buffer,
-                          values, zeros, rest)
+                _multiply(m, r, job, own_v, base, tap_step, channels, u, u_step, ready, w_shape,
+                          transposed, to_u, x_shape[3], depth_block, bias, y, y_shape, tiles,
+                          blocks.tile_rows, to_y, kernels, relu, pool, buffer, values, zeros,
+                          patch, u_block, products)
 
 
 @kernel
 def _transform_weights(r, n, w, w_shape, transposed, to_u, u, u_step, patches):
-    width = TILE_VECTORS * lanes(u)
     depth, outputs = (w_shape[2], w_shape[1]) if transposed else (w_shape[1], w_shape[2])
-    panels = (outputs + width - 1) // width
-    # Some rows of the depth at a time, so that each cache line of w is read once.
+    panels = (outputs + TILE_VECTORS * lanes(u) - 1) // (TILE_VECTORS * lanes(u))
     rows = lanes(u)
     jobs = (depth + rows - 1) // rows * panels
     workers = patches.shape[0]
     for worker in prange(workers):
-        patch = patches[worker, : r * r * rows * width]
-        buffer = patches[worker, r * r * rows * width :]
-        patch[:] = 0.0
+        buffer, patch = _take(patches[worker], n * n * lanes(u))
         for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
             panel, first = job % panels, job // panels * rows
-            columns, count = min(width, outputs - panel * width), min(rows, depth - first)
-            for tap in range(r * r):
-                if transposed:
-                    for j in range(columns):
-                        at = (r * r - 1 - tap) * w_shape[1] + panel * width + j
-                        at = at * w_shape[2] + first
-                        for i in range(count):
-                            patch[(tap * rows + i) * width + j] = w[at + i]
-                else:
-                    for i in range(count):
-                        at = (tap * w_shape[1] + first + i) * w_shape[2] + panel * width
-                        copy(w, at, patch, (tap * rows + i) * width, columns)
-            # What an earlier panel left beyond the columns is computed, and never used.
-            for i in range(count):
-                at = panel * n * n * u_step + (first + i) * width
-                call(to_u, pointer(patch, i * width), r * rows * width, rows * width, lanes(u),
-                     pointer(u, at), n * u_step, u_step, lanes(u), TILE_VECTORS,
-                     pointer(buffer, 0))
+            at = panel * n * n * u_step + first * TILE_VECTORS * lanes(u)
+            _transform_rows(r, n, w, w_shape, transposed, panel, first, min(rows, depth - first),
+                            to_u, u, at, u_step, patch, buffer)
 
 
 # ---- launchers
@@ -254,23 +290,24 @@ def transform_weights(w, m, transposed=False):
     array (panels, n * n, numbers)
         By panels of outputs, each tap as (depth, panel_width) numbers and some to spare.
     """
-    r = w.shape[0]
+    r, width, lane_count = w.shape[0], panel_width(w.dtype), lanes_of(w.dtype)
     n = m + r - 1
     depth, outputs = (w.shape[3], w.shape[2]) if transposed else (w.shape[2], w.shape[3])
-    width, lane_count = panel_width(w.dtype), lanes_of(w.dtype)
     u_step = apart(depth * width, w.dtype)
     u = memory.empty((-(-outputs // width), n * n, u_step), w.dtype)
     patches = memory.scratch(
-        numba.get_num_threads(), r * r * lane_count * width + n * r * lane_count, w.dtype)
+        numba.get_num_threads(), n * n * lane_count + _patch_size(n, r, 0, w.dtype), w.dtype)
     _transform_weights(r, n, w.reshape(-1), (r * r, w.shape[2], w.shape[3]), transposed,
                        transform("weights", m, r, w.dtype), u.reshape(-1), u_step, patches)
     return u
 
 
-def forward(x, u, bias, y_shape, m, r, padding, relu=False, pool=False, blocks=None):
-    """The convolution, y (n, out_h, out_w, out), with `u` from `transform_weights`.
+def forward(x, weights, bias, y_shape, m, r, padding, relu=False, pool=False, transposed=False,
+            blocks=None):
+    """The convolution, y (n, out_h, out_w, out).
 
-    With `pool`, which needs an even m, its maxima over 2 x 2 pixels.
+    `weights` are from `transform_weights`, or w (r, r, in, out) itself, where `transposed` stands for
+    what it does there. With `pool`, which needs an even m, y's maxima over 2 x 2 pixels.
     """
     dtype = x.dtype
     y = memory.empty((y_shape[0], -(-y_shape[1] // 2), -(-y_shape[2] // 2), y_shape[3]) if pool
@@ -280,22 +317,34 @@ def forward(x, u, bias, y_shape, m, r, padding, relu=False, pool=False, blocks=N
     n, width, lane_count = m + r - 1, panel_width(dtype), lanes_of(dtype)
     tiles = -(-y_shape[1] // m), -(-y_shape[2] // m)
     total = y_shape[0] * tiles[0] * tiles[1]
-    panels = u.shape[0]
+    panels = -(-y_shape[3] // width)
     workers = numba.get_num_threads()
     channels = -(-x.shape[3] // lane_count) * lane_count
     blocks = blocks or choose_blocks(n, total, channels, panels, workers, dtype)
+    if weights.ndim == 4 and not blocks.split:  # several jobs would transform the same weights
+        weights = transform_weights(weights, m, transposed)
+    ready = weights.ndim == 3
+    if ready:
+        u_step, w_shape, depth_block, u_size = weights.shape[2], (0, 0, 0), x.shape[3], 0
+    else:
+        depth_block = U_BYTES // (n * n * width * dtype.itemsize) // lane_count * lane_count
+        depth_block = max(lane_count, min(channels, depth_block))
+        u_step, w_shape = 0, (r * r, weights.shape[2], weights.shape[3])
+        u_size = n * n * apart(depth_block * width, dtype)
     slots = -(-total // blocks.tile_rows) * blocks.tile_rows if blocks.split else blocks.tiles
     tap_step = apart(slots * channels, dtype)
     v = memory.empty((1 if blocks.split else workers, n * n * tap_step), dtype)
-    numbers = (n * n + m * m) * lane_count + width + max(
-        n * n * (blocks.tiles * width + lane_count), n * n * channels)
-    scratch = memory.scratch(workers, numbers, dtype)
+    patch_size = _patch_size(n, r, channels, dtype)
+    scratch = memory.scratch(
+        workers, (n * n + m * m) * lane_count + width + u_size + patch_size
+        + n * n * (blocks.tiles * width + lane_count), dtype)
     bias = np.empty(0, dtype) if bias is None else bias
 
     def run(jobs, transforms, multiplies):
-        _forward(m, n, x.reshape(-1), x.shape, u.reshape(-1), u.shape[2], bias, y.reshape(-1),
-                 y_shape, padding, tiles, jobs, np.zeros(1, np.int64), transforms, multiplies, v,
-                 tap_step, channels, blocks, transform("input", m, r, dtype),
+        _forward(m, r, x.reshape(-1), x.shape, weights.reshape(-1), u_step, ready, w_shape,
+                 transposed, transform("weights", m, r, dtype), depth_block, u_size, patch_size, bias,
+                 y.reshape(-1), y_shape, padding, tiles, jobs, np.zeros(1, np.int64), transforms,
+                 multiplies, v, tap_step, channels, blocks, transform("input", m, r, dtype),
                  transform("output", m, r, dtype), micro_kernels(dtype, blocks.tile_rows), relu,
                  pool, scratch)
 
@@ -322,6 +371,11 @@ def choose_blocks(n, total, channels, panels, workers, dtype):
         tiles = min(max(LEAST_TILES, tiles), -(-total // workers))
     tile_rows = best_rows(min(tiles, total))
     return Blocks(-(-min(tiles, total) // tile_rows) * tile_rows, tile_rows, split)
+
+
+def _patch_size(n, r, channels, dtype):
+    """Numbers of the largest patch: a tile's pixels, or some rows of the weights for a panel."""
+    return max(n * n * channels, r * r * lanes_of(dtype) * panel_width(dtype))
 
 
 def apart(numbers, dtype):

@@ -6,6 +6,10 @@ With V = B^T d B of the input's tiles, as there, and the transformed gradient of
 
 For each of the n * n taps the sum over the tiles is a matrix product, V^T (in, tiles) times the
 transformed gradient (tiles, out). Each number of gU is added up by one thread, tiles in order.
+
+Where there are many tiles, as in the first layers, gU is small: it is summed up batch by batch of
+tiles, each thread doing some taps. Where there are few, gU would be larger than all else: then a
+thread computes all taps for a few pairs of channels and transforms them back at once.
 """
 
 import numba
@@ -104,6 +108,45 @@ def _transform_back(r, n, gu, gu_step, to_w, gw, size, buffers):
             copy(buffer, tap * lanes(gu), gw, tap * size + at, rest)
 
 
+@kernel
+def _multiply_pairs(r, n, v, v_step, channels, g, g_step, slots, to_w, gw, gw_shape, kernels,
+                    scratch):
+    """gW for all pairs of channels, some rows and a panel at a time, from all tiles at once."""
+    width = TILE_VECTORS * lanes(v)
+    step = TILE_ROWS * width + lanes(v)
+    size = gw_shape[0] * gw_shape[1]
+    row_blocks = (gw_shape[0] + TILE_ROWS - 1) // TILE_ROWS
+    jobs = (gw_shape[1] + width - 1) // width * row_blocks
+    workers = scratch.shape[0]
+    for worker in prange(workers):
+        buffer = scratch[worker, : n * n * lanes(v)]
+        lane = scratch[worker, n * n * lanes(v) :][: r * r * lanes(v)]
+        zeros = scratch[worker, (n * n + r * r) * lanes(v) :][:width]
+        products = scratch[worker, (n * n + r * r) * lanes(v) + width :]
+        zeros[:] = 0.0
+        starts = np.arange(TILE_ROWS) * width
+        below_all = v.dtype.type(-np.inf)
+        for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
+            j, c = job // row_blocks * width, job % row_blocks * TILE_ROWS
+            columns, rows = min(width, gw_shape[1] - j), min(TILE_ROWS, gw_shape[0] - c)
+            for tap in range(n * n):
+                panel = tap * g_step + j * slots
+                multiply(kernels, v, tap * v_step + c, channels, g, panel, panel, columns, products,
+                         starts, 0, tap * step, False, slots, zeros, 0, below_all)
+            for i in range(rows):
+                for k in range(0, columns, lanes(v)):
+                    source = pointer(products, i * width + k)
+                    at = (c + i) * gw_shape[1] + j + k
+                    if columns - k >= lanes(v):
+                        call(to_w, source, n * step, step, 0, pointer(gw, at), r * size, size, 0, 1,
+                             pointer(buffer, 0))
+                        continue
+                    call(to_w, source, n * step, step, 0, pointer(lane, 0), r * lanes(v), lanes(v),
+                         0, 1, pointer(buffer, 0))
+                    for tap in range(r * r):
+                        copy(lane, tap * lanes(v), gw, tap * size + at, columns - k)
+
+
 # ---- launcher
 
 
@@ -111,37 +154,48 @@ def weight_gradient(x, gy, m, r, padding):
     """The gradient of w (r, r, in, out), from x and that of y."""
     n, lane_count, dtype = m + r - 1, lanes_of(x.dtype), x.dtype
     width = panel_width(dtype)
-    size = x.shape[3] * gy.shape[3]
     gw = memory.empty((r, r, x.shape[3], gy.shape[3]), dtype)
     tiles = -(-gy.shape[1] // m), -(-gy.shape[2] // m)
     total = gy.shape[0] * tiles[0] * tiles[1]
-    if total == 0 or size == 0:
+    if total == 0 or gw.size == 0:
         gw[...] = 0
         return gw
     channels = -(-x.shape[3] // lane_count) * lane_count
     outputs = -(-gy.shape[3] // lane_count) * lane_count
     whole_panels = -(-outputs // width) * width
-    tile_bytes = n * n * (channels + whole_panels) * dtype.itemsize
-    batches = -(-total // max(LEAST_BATCH, BATCH_BYTES // tile_bytes))
-    batch = -(-total // batches)
-    v_step = apart(batch * channels, dtype)
-    g_step = apart(batch * whole_panels, dtype)
+    batch = max(LEAST_BATCH, BATCH_BYTES // (n * n * (channels + whole_panels) * dtype.itemsize))
+    at_once = total <= batch
+    batch = -(-total // -(-total // batch))
+    v_step, g_step = apart(batch * channels, dtype), apart(batch * whole_panels, dtype)
     # Behind the last row, what a tile of rows reads too much.
     v = memory.empty((n * n * v_step + TILE_ROWS,), dtype)
     g = memory.empty((n * n * g_step,), dtype)
-    gu_step = apart(-(-size // lane_count) * lane_count, dtype)
-    gu = memory.empty((n * n * gu_step,), dtype)
-    room = max(n * n * max(channels, outputs), r * r * lane_count)
-    buffers = memory.scratch(numba.get_num_threads(), n * n * lane_count + room, dtype)
-    for first in range(0, total, batch):
-        last = min(total, first + batch)
+    workers = numba.get_num_threads()
+    to_w = transform("weights_adjoint", m, r, dtype)
+    kernels = micro_kernels(dtype, TILE_ROWS, woven=False)
+
+    def transform_tiles(first, last):
+        room = n * n * (lane_count + max(channels, outputs))
         _transform_tiles(
             m, n, x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, padding, tiles, first, last,
             transform("input", m, r, dtype), v, v_step, channels,
-            transform("output_adjoint", m, r, dtype), g, g_step, outputs, buffers)
+            transform("output_adjoint", m, r, dtype), g, g_step, outputs,
+            memory.scratch(workers, room, dtype))
+
+    if at_once:
+        transform_tiles(0, total)
+        room = (n * n + r * r) * lane_count + width + n * n * (TILE_ROWS * width + lane_count)
+        _multiply_pairs(r, n, v, v_step, channels, g, g_step, total, to_w, gw.reshape(-1),
+                        gw.shape[2:], kernels, memory.scratch(workers, room, dtype))
+        return gw
+    size = x.shape[3] * gy.shape[3]
+    gu_step = apart(-(-size // lane_count) * lane_count, dtype)
+    gu = memory.empty((n * n * gu_step,), dtype)
+    for first in range(0, total, batch):
+        last = min(total, first + batch)
+        transform_tiles(first, last)
         _multiply_tiles(v, v_step, channels, g, g_step, gu, gu_step,
-                        (n * n, x.shape[3], gy.shape[3]), last - first, first > 0,
-                        micro_kernels(dtype, TILE_ROWS, woven=False))
-    _transform_back(r, n, gu, gu_step, transform("weights_adjoint", m, r, dtype), gw.reshape(-1),
-                    size, buffers)
+                        (n * n, x.shape[3], gy.shape[3]), last - first, first > 0, kernels)
+    _transform_back(r, n, gu, gu_step, to_w, gw.reshape(-1), size,
+                    memory.scratch(workers, (n * n + r * r) * lane_count, dtype))
     return gw
