@@ -9,7 +9,7 @@ import functools
 import math
 from typing import NamedTuple
 
-from .micro_kernel import panel_width
+from .micro_kernel import TILE_ROWS, TILE_VECTORS, best_rows
 from .simd import lanes_of
 from .winograd_transforms import matrix_of, operations
 
@@ -17,10 +17,14 @@ IM2COL = "im2col"
 # Tiles worth trying for a kernel's size: larger ones lose too many digits, or gain nothing.
 TILES = {3: (2, 4, 6), 5: (2, 4), 7: (2, 3)}
 
-# What the model assumes of a core, a clock cycle. Only ratios matter.
-FMAS = 1.7  # vectors of the micro-kernel, two at best
-TRANSFORM_OPERATIONS = 1.5  # vectors of arithmetic, loads and stores in the transforms
-BYTES = 3  # to and from memory, all cores together busy
+# Up to about so many tiles the weights' gradient is transformed back at once.
+MOST_TILES_AT_ONCE = 192
+
+# What the model assumes of a core, a clock cycle; only ratios matter. Measured on VGG's layers.
+FMAS = 1.0  # vectors of the micro-kernel
+TILE_CYCLES = 100  # more for each tile of the micro-kernel, to begin and to write it
+TRANSFORM_OPERATIONS = 1.2  # vectors of arithmetic, loads and stores in the transforms
+BYTES = 4  # to and from memory, all cores together busy
 
 
 class Task(NamedTuple):
@@ -75,20 +79,30 @@ def cost(algorithm, task, gradient, dtype):
     """Clock cycles of one core for a `Task`, estimated.
 
     im2col multiplies everything and gathers the rows. Winograd multiplies less, transforms input,
-    output and weights, and moves the transformed weights through memory.
+    output and weights, and moves what is larger than the caches through memory.
     """
     lanes, tile = lanes_of(dtype), tile_of(algorithm)
-    # The micro-kernel computes whole panels, but half of one if that suffices.
-    vectors = -(-task.outputs // lanes)
+    taps, vectors = math.prod(task.kernel_size), -(-task.outputs // lanes)
     pixels = task.images * task.out_h * task.out_w
+    weights_size = taps * task.inputs // task.groups * task.outputs * dtype.itemsize
+
+    def product(rows, depth, columns):
+        """A matrix product, of whole panels or half of one if that suffices."""
+        panel = min(columns, TILE_VECTORS)
+        tile_rows = TILE_ROWS if gradient else best_rows(rows)
+        tiles = -(-rows // tile_rows) * -(-columns // panel)
+        return tiles * (depth * tile_rows * panel / FMAS + TILE_CYCLES)
+
     if tile is None:
-        depth = math.prod(task.kernel_size) * task.inputs / task.groups
-        return pixels * depth * (vectors / FMAS + 2 / lanes / TRANSFORM_OPERATIONS)
+        depth = taps * task.inputs / task.groups
+        product_cost = (product(depth, pixels, vectors) if gradient
+                        else product(pixels, depth, vectors))
+        gathered = pixels * depth * 2 / lanes / TRANSFORM_OPERATIONS
+        return max(product_cost + gathered, weights_size / BYTES)
     r = task.kernel_size[0]
     n = tile + r - 1
-    input_vectors = -(-task.inputs // lanes)
+    inputs = -(-task.inputs // lanes)
     tiles = task.images * -(-task.out_h // tile) * -(-task.out_w // tile)
-    products = n * n * tiles * task.inputs * vectors / FMAS
 
     def transform(kind):
         """Operations of a two-dimensional transform of one tile and one vector of channels."""
@@ -96,14 +110,21 @@ def cost(algorithm, task, gradient, dtype):
         rows, columns = len(matrix), len(matrix[0])
         return (columns + rows) * (operations(matrix) + rows + columns)
 
-    per_tile = input_vectors * transform("input")
+    per_tile = inputs * transform("input") + vectors * transform("output")
     if task.inputs % lanes:  # pixels are copied to make whole vectors
-        per_tile += n * n * (2 * input_vectors + lanes)
-    per_tile += vectors * transform("output")
-    per_weight = 0 if task.ready else transform("weights")
-    weights = task.inputs * -(-vectors * lanes // panel_width(dtype)) * panel_width(dtype) / lanes
-    moved = n * n * weights * lanes * dtype.itemsize * (1 if task.ready else 3)
-    if gradient:
-        # V and the transformed gradient go through memory between the two parallel steps.
-        moved += 2 * n * n * tiles * (input_vectors + vectors) * lanes * dtype.itemsize
-    return products + (tiles * per_tile + weights * per_weight) / TRANSFORM_OPERATIONS + moved / BYTES
+        per_tile += n * n * (2 * inputs + lanes)
+    # The weights' transform, or their gradient's back, of pairs of channels.
+    per_pair = 0 if task.ready else transform("weights")
+    transforms = tiles * per_tile + task.inputs * vectors * per_pair
+    transformed_size = n * n * task.inputs * vectors * lanes * dtype.itemsize
+    work = transforms / TRANSFORM_OPERATIONS
+    if gradient and tiles > MOST_TILES_AT_ONCE:
+        # V, the transformed gradient and gU go through memory between parallel steps.
+        moved = 2 * n * n * tiles * (inputs + vectors) * lanes * dtype.itemsize
+        moved += 2 * transformed_size
+        return n * n * product(task.inputs, tiles, vectors) + work + moved / BYTES
+    # What comes from memory is fetched ahead of the work.
+    moved = transformed_size if task.ready else weights_size
+    work += n * n * (product(task.inputs, tiles, vectors) if gradient
+                     else product(tiles, task.inputs, vectors))
+    return max(work, moved / BYTES)
