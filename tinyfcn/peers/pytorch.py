@@ -1,4 +1,4 @@
-"""Our nets once more in PyTorch, to compare with: the same weights, other kernels.
+"""Nets in PyTorch, in inference and in training.
 
 A net is not rewritten as modules: its nodes are run one after the other with PyTorch's functions,
 so any net of ours converts, and what is compared is the net itself. Arrays of ours are
@@ -11,8 +11,8 @@ import collections
 
 import numpy as np
 
-from .graph import DATA
-from .layers import (
+from ..graph import DATA
+from ..layers import (
     Add,
     BatchNorm,
     Convolution,
@@ -24,8 +24,11 @@ from .layers import (
     Scale,
     TransposedConvolution,
 )
+from ..models import fold_batch_norm
+from .session import Session
 
 LAYOUTS = ("nchw", "channels-last")
+VARIANTS = {f"PyTorch {layout}": {"layout": layout} for layout in LAYOUTS}
 
 # From the axes of our weights to those of PyTorch's.
 WEIGHT_AXES = {
@@ -33,6 +36,21 @@ WEIGHT_AXES = {
     TransposedConvolution: (2, 3, 0, 1),  # (kh, kw, in, out) -> (in, out, kh, kw)
     Linear: (1, 0),                       # (in, out) -> (out, in)
 }
+
+
+def load(net, x, threads, layout):
+    """A `Session` of PyTorch; the number of threads is the process's."""
+    import torch
+
+    torch.set_num_threads(threads)
+    net = fold_batch_norm(net)
+    params, data = parameters(net, layout), image(x, layout)
+
+    def run():
+        with torch.inference_mode():
+            return forward(net, params, data)
+
+    return Session(run, scores)
 
 
 def parameters(net, layout="nchw", training=False):
