@@ -8,7 +8,7 @@ import numpy as np
 from ..graph import DATA
 from ..layers import Add, Convolution, Crop, Linear, MaxPooling, ReLU, Scale, TransposedConvolution
 from .session import Session, channels_first, channels_last
-from .steps import linear_weights, pooling_padding, steps, upsampling_padding, upsampling_weights
+from .steps import linear_weights, pooling_padding, steps, upsampling_padding
 
 VARIANTS = {"ncnn": {}}
 
@@ -123,15 +123,12 @@ def _linear(step):
 
 
 def _transposed_convolution(step):
-    weights, groups = upsampling_weights(step)
+    # Never by groups of a channel, though a bilinear filter allows it: ncnn is far slower so.
+    weights = step.layer.params["weights"].transpose(3, 2, 0, 1)
     ((top, bottom), (left, right)), _ = upsampling_padding(step)
     (kh, kw), (sy, sx) = step.layer.kernel_size, step.layer.geometry["stride"]
-    options = {0: weights.shape[1] * groups, 1: kw, 11: kh, 3: sx, 13: sy, 4: left, 15: right,
-               14: top, 16: bottom, 5: 0, 6: weights.size}
-    if groups > 1:
-        return "DeconvolutionDepthWise", {**options, 7: groups}, [FLOAT32, weights]
-    # (in, out, kh, kw) -> (out, in, kh, kw)
-    return "Deconvolution", options, [FLOAT32, weights.transpose(1, 0, 2, 3)]
+    return "Deconvolution", {0: len(weights), 1: kw, 11: kh, 3: sx, 13: sy, 4: left, 15: right,
+                             14: top, 16: bottom, 5: 0, 6: weights.size}, [FLOAT32, weights]
 
 
 def _max_pooling(step):

@@ -124,14 +124,9 @@ def linear_weights(step):
     return np.ascontiguousarray(weights.reshape(-1, step.shape[1]).T)
 
 
-def upsampling_weights(step):
-    """A transposed convolution's weights (in, out / groups, kh, kw), and its groups.
-
-    A filter that keeps the channels apart, as a bilinear one does, needs one group each.
-    """
-    weights = step.layer.params["weights"].transpose(2, 3, 0, 1)
-    diagonal = np.einsum("cchw->chw", weights)
-    if weights.shape[0] == weights.shape[1] and \
-            np.count_nonzero(weights) == np.count_nonzero(diagonal):
-        return np.ascontiguousarray(diagonal[:, None]), len(diagonal)
-    return np.ascontiguousarray(weights), 1
+def diagonal(weights):
+    """The filters (kh, kw, channels) of an upsampling that keeps the channels apart, or None."""
+    if weights.shape[2] != weights.shape[3]:
+        return None
+    filters = np.einsum("hwcc->hwc", weights)
+    return filters if np.count_nonzero(weights) == np.count_nonzero(filters) else None
