@@ -113,7 +113,7 @@ def _compile_table(figures):
 
 def _aim_table(rows):
     yield "ratio of times: the other's / tinyfcn's; of memory: tinyfcn's / the other's"
-    yield f"  {'':50s} {'tinyfcn':>8s} {'other':>8s} {'measured':>9s} {'aim':>8s}"
+    yield f"  {'':53s} {'tinyfcn':>8s} {'other':>8s} {'measured':>9s} {'aim':>8s}"
     for row in rows:
         if "bytes" in row:
             ours, other = (f"{size / 1e9:.2f} GB" for size in (
@@ -123,6 +123,6 @@ def _aim_table(rows):
             other = f"{row['other']['median']:.3f} s" if "other" in row else ""
         sign = ">=" if row["sense"] == "at least" else "<="
         measured = f"{row['measured']:.2f}{row['unit']:>2s}"
-        yield (f"  {row['work']:50s} {ours:>8s} {other:>8s} {measured:>9s} "
+        yield (f"  {row['work']:53s} {ours:>8s} {other:>8s} {measured:>9s} "
                f"{sign} {row['aim']:<5g} {'reached' if row['reached'] else 'missed':8s}"
                + (row["against"] or "")).rstrip()
