@@ -11,25 +11,24 @@ FORWARD_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-2
 # Threads that wait for work in a loop, OpenBLAS's for 0.1 s, would take the cores from the next.
 PAUSE_SECONDS = 0.2
 # No more turns are begun after so many seconds, once there were enough for a median.
-PATIENCE_SECONDS, ENOUGH_TURNS = 45, 3
+PATIENCE_SECONDS, ENOUGH_TURNS = 20, 3
 
 
 def in_turns(functions, repeat):
     """Run the functions one after the other, `repeat` times; their seconds, a list for each.
 
-    A first turn warms up and does not count. Where runs take long there are fewer turns.
+    Each must have run before, to be warm. Where runs take long there are fewer turns.
     """
     seconds = [[] for _ in functions]
     began = time.perf_counter()
-    for turn in range(1 + repeat):
-        if turn > ENOUGH_TURNS and time.perf_counter() - began > PATIENCE_SECONDS:
+    for turn in range(repeat):
+        if turn >= ENOUGH_TURNS and time.perf_counter() - began > PATIENCE_SECONDS:
             break
         for function, each in zip(functions, seconds):
             time.sleep(PAUSE_SECONDS)
             started = time.perf_counter()
             function()
-            if turn:
-                each.append(time.perf_counter() - started)
+            each.append(time.perf_counter() - started)
     return seconds
 
 
@@ -48,6 +47,7 @@ def duel(other, seconds):
 def judged(duels, ours, repeat):
     """The duels and the one with the fastest opponent; our figures alone if there was none."""
     if not duels:
+        ours()
         return {"against": None, "ours": summary(in_turns([ours], repeat)[0]), "other": None,
                 "ratio": None, "duels": []}
     return {**fastest(duels), "duels": duels}

@@ -26,6 +26,8 @@ def training(net, x, repeat, with_torch, rng):
         for key, g in net.grads.items():
             compare(f"{net.name}, {name}: gradient of {key}", g, found[key], GRADIENT_TOLERANCE)
         del found
+        ours()
+        theirs()
         duels.append(duel(name, in_turns([ours, theirs], repeat)))
         del params, their_gradients, theirs
     return judged(duels, ours, repeat)
