@@ -36,10 +36,10 @@ def load(net, x, threads):
         output = write(net, x.shape, param, weights)
         if loaded.load_param(param) or loaded.load_model(weights):
             raise RuntimeError(f"ncnn cannot load {net.name}")
-    images = channels_first(x)
-    mats = [ncnn.Mat(image) for image in images]
+    # A copy of ncnn's own: some of its layers misread channels that lie as NumPy lays them.
+    mats = [ncnn.Mat(image).clone() for image in channels_first(x)]
 
-    def run(images=images):  # what the mats read must live as long
+    def run():
         found = []
         for mat in mats:
             extractor = loaded.create_extractor()
