@@ -20,11 +20,12 @@ def inference(net, x, repeat, competitors, threads):
     for peer in competitors:
         module = peers.module(peer)
         for name, options in module.VARIANTS.items():
-            _log.info("%s, %s: %s", net.name, "x".join(map(str, x.shape[:3])), name)
             session = module.load(net, x, threads, **options)
             compare(f"{net.name}, {name}: scores", ours(), session.scores(session.run()),
                     FORWARD_TOLERANCE)
             duels.append(duel(name, in_turns([ours, session.run], repeat)))
+            _log.info("%s, %s, %s: ratio %.2f", net.name, "x".join(map(str, x.shape[:3])), name,
+                      duels[-1]["ratio"])
             del session
     return judged(duels, ours, repeat)
 

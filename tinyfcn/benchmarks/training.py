@@ -19,7 +19,6 @@ def training(net, x, repeat, with_torch, rng):
     gradients, ours = our_step(net, x, labels)
     duels = []
     for name, options in pytorch.VARIANTS.items() if with_torch else ():
-        _log.info("%s, training: %s", net.name, name)
         params, their_gradients, theirs = their_step(net, x, labels, **options)
         compare(f"{net.name}, {name}: loss", gradients(), their_gradients(), FORWARD_TOLERANCE)
         found = pytorch.gradients(net, params)
@@ -29,6 +28,7 @@ def training(net, x, repeat, with_torch, rng):
         ours()
         theirs()
         duels.append(duel(name, in_turns([ours, theirs], repeat)))
+        _log.info("%s, training, %s: ratio %.2f", net.name, name, duels[-1]["ratio"])
         del params, their_gradients, theirs
     return judged(duels, ours, repeat)
 
