@@ -52,7 +52,8 @@ def _competitors(asked):
     wanted = list(peers.NAMES) if asked is None else asked
     lacking = {peer: peers.missing(peer) for peer in wanted}
     hints = [f"{peers.NAMES[peer]} is not installed: pip install {' '.join(modules)} (or tinyfcn's "
-             "extra 'benchmark') to compare with it" for peer, modules in lacking.items() if modules]
+             "extra 'benchmark') to compare with it"
+             for peer, modules in lacking.items() if modules]
     competitors = [peer for peer in wanted if not lacking[peer]]
     if asked and not competitors:
         raise console.CommandError(hints[0], console.USAGE)
@@ -185,7 +186,7 @@ def _parse(argv):
                         help="time a step of training too: forward, backward, SGD with momentum, "
                              "on one image")
     parser.add_argument("--layers", action="store_true",
-                        help="show each layer: time, speed, algorithm, what the cost model predicts")
+                        help="show each layer: time, speed, algorithm, the cost model's prediction")
     parser.add_argument("--memory", action="store_true",
                         help="show the peak memory of tinyfcn and of PyTorch")
     parser.add_argument("--compile", action="store_true",

@@ -246,7 +246,8 @@ def small_aims(monkeypatch):
     monkeypatch.setattr(aims, "SIZE", (24, 33))
     monkeypatch.setattr(aims, "OTHER_INPUTS", ((1, 32, 32), (2, 24, 33)))
     monkeypatch.setattr(aims, "VGG_INPUT", (1, 32, 32))
-    monkeypatch.setattr(processes, "segment_seconds", lambda threads, repeat: ([1.0, 1.6, 2.0], 9.0))
+    monkeypatch.setattr(processes, "segment_seconds",
+                        lambda threads, repeat: ([1.0, 1.6, 2.0], 9.0))
     peaks = {("tinyfcn", False): 110, ("nchw", False): 100, ("channels-last", False): 105,
              ("tinyfcn", True): 90, ("nchw", True): 100, ("channels-last", True): 80}
     monkeypatch.setattr(processes, "peak_memory", lambda network, threads, engine: {

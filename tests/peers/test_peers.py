@@ -39,7 +39,7 @@ LAYERS = {
 def peer(request):
     lacking = peers.missing(request.param)
     if lacking:
-        pytest.skip(f"compares with {peers.NAMES[request.param]}: {', '.join(lacking)} not installed")
+        pytest.skip(f"compares with {request.param}: {', '.join(lacking)} not installed")
     return request.param
 
 

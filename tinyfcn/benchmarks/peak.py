@@ -14,7 +14,7 @@ TRIALS = 20
 
 
 def peak(threads):
-    """GFLOP/s of `threads` in float32: fused multiply-adds on registers, the best of some trials."""
+    """GFLOP/s of `threads`: float32 fused multiply-adds on registers, the best of some trials."""
     numbers = np.full((threads, CHAINS * lanes_of(np.dtype(np.float32))), 0.5, np.float32)
     _multiply(numbers, 1)
     best = np.inf

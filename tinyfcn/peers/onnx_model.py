@@ -94,8 +94,9 @@ def _transposed_convolution(parts, step):
         weights, groups = filters[:, :, :, None], filters.shape[2]
     ((top, bottom), (left, right)), zeros = upsampling_padding(step)
     larger = any(zeros)
+    weights = parts.tensor(f"{step.name}/weights", weights.transpose(2, 3, 0, 1))
     y = parts.node(
-        "ConvTranspose", [step.inputs[0], parts.tensor(f"{step.name}/weights", weights.transpose(2, 3, 0, 1))],
+        "ConvTranspose", [step.inputs[0], weights],
         f"{step.name}/sum" if larger else step.name, kernel_shape=step.layer.kernel_size,
         strides=step.layer.geometry["stride"], pads=(top, left, bottom, right), group=groups)
     if larger:
