@@ -440,7 +440,8 @@ def test_usage_errors(arguments, message, run):
 
 def test_more_threads_than_numba_has_is_an_error():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "1"}
-    program = ("import numba; from tinyfcn import benchmark; from tinyfcn.benchmarks import machine; "
+    program = ("import numba; from tinyfcn import benchmark; "
+               "from tinyfcn.benchmarks import machine; "
                "machine.cores = lambda: 2; "
                "raise SystemExit(benchmark.main(['--threads', '2']))")
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
