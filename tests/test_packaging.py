@@ -27,6 +27,7 @@ LEVELS = (
     ("models",),
     ("loading", "losses", "optimizers", "metrics", "gradient_check", "peers"),
     ("console", "drawing", "inference", "training", "evaluation"),
+    ("benchmarks",),
     ("segment", "train", "evaluate", "gradcheck", "benchmark"),
 )
 COMMANDS = LEVELS[-1]

@@ -1,4 +1,4 @@
-"""Our nets once more in PyTorch, to compare with: the same weights, other kernels.
+"""Nets in PyTorch, in inference and in training.
 
 A net is not rewritten as modules: its nodes are run one after the other with PyTorch's functions,
 so any net of ours converts, and what is compared is the net itself. Arrays of ours are
@@ -8,11 +8,12 @@ PyTorch is imported by the functions that need it. Everything else works without
 """
 
 import collections
+import functools
 
 import numpy as np
 
-from .graph import DATA
-from .layers import (
+from ..graph import DATA
+from ..layers import (
     Add,
     BatchNorm,
     Convolution,
@@ -24,8 +25,12 @@ from .layers import (
     Scale,
     TransposedConvolution,
 )
+from ..models import fold_batch_norm
+from .session import Session
+from .steps import diagonal
 
 LAYOUTS = ("nchw", "channels-last")
+VARIANTS = {f"PyTorch {layout}": {"layout": layout} for layout in LAYOUTS}
 
 # From the axes of our weights to those of PyTorch's.
 WEIGHT_AXES = {
@@ -33,6 +38,21 @@ WEIGHT_AXES = {
     TransposedConvolution: (2, 3, 0, 1),  # (kh, kw, in, out) -> (in, out, kh, kw)
     Linear: (1, 0),                       # (in, out) -> (out, in)
 }
+
+
+def load(net, x, threads, layout):
+    """A `Session` of PyTorch; the number of threads is the process's."""
+    import torch
+
+    torch.set_num_threads(threads)
+    net = fold_batch_norm(net)
+    params, data = parameters(net, layout), image(x, layout)
+
+    def run():
+        with torch.inference_mode():
+            return forward(net, params, data)
+
+    return Session(run, scores)
 
 
 def parameters(net, layout="nchw", training=False):
@@ -49,12 +69,16 @@ def parameters(net, layout="nchw", training=False):
     Returns
     -------
     dict of torch.Tensor
-        By the names of ``net.params``, with PyTorch's axes.
+        By the names of ``net.params``, with PyTorch's axes; of a fixed upsampling that keeps the
+        channels apart, as bilinear ones do, the filters (c, 1, kh, kw) alone.
     """
     import torch
 
     tensors = {}
     for name, array in net.params.items():
+        if name in net.fixed and array.ndim == 4:
+            filters = diagonal(array)
+            array = array if filters is None else filters[:, :, :, None]
         tensor = torch.from_numpy(np.transpose(array, _axes(net, name, array))).clone(
             memory_format=torch.contiguous_format
         )
@@ -173,18 +197,21 @@ def _convolution(layer, x, params, **_):
 def _transposed_convolution(layer, x, params, size, **_):
     import torch
 
-    up, weights = torch.nn.functional.conv_transpose2d, params["weights"]
+    weights = params["weights"]
     stride, padding = layer.geometry["stride"], layer.geometry["padding"]
+    up = functools.partial(
+        torch.nn.functional.conv_transpose2d, stride=stride,
+        groups=layer.params["weights"].shape[3] // weights.shape[1])
     whole = [
         (n - 1) * s + k - 2 * p
         for n, s, k, p in zip(x.shape[2:], stride, layer.kernel_size, padding)
     ]
     if size is None or (size[0] <= whole[0] and size[1] <= whole[1]):
         height, width = size or whole
-        return up(x, weights, stride=stride, padding=padding)[:, :, :height, :width]
+        return up(x, weights, padding=padding)[:, :, :height, :width]
     # Larger: the padding at the bottom and right is not cut off, and zeros follow it.
     (top, left), (height, width) = padding, size
-    y = up(x, weights, stride=stride)[:, :, top : top + height, left : left + width]
+    y = up(x, weights)[:, :, top : top + height, left : left + width]
     return torch.nn.functional.pad(y, (0, width - y.shape[3], 0, height - y.shape[2]))
 
 

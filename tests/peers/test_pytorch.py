@@ -2,9 +2,10 @@
 import numpy as np
 import pytest
 
-from tinyfcn import layers, models, peers
+from tinyfcn import layers, models
 from tinyfcn.graph import DATA, Graph
 from tinyfcn.losses import softmax_loss
+from tinyfcn.peers import pytorch
 
 pytestmark = pytest.mark.torch
 torch = pytest.importorskip("torch", reason="compares with torch, which is not installed")
@@ -35,7 +36,7 @@ def close(actual, expected, tolerance, what=""):
     assert np.abs(actual - expected).max() <= tolerance * largest, what
 
 
-@pytest.fixture(params=peers.LAYOUTS)
+@pytest.fixture(params=pytorch.LAYOUTS)
 def layout(request):
     return request.param
 
@@ -52,8 +53,8 @@ def test_scores_are_the_same(name, layout, rng):
     randomize(net, rng)
     x = rng.standard_normal((2, *size, 3))
     with torch.inference_mode():
-        y = peers.forward(net, peers.parameters(net, layout), peers.image(x, layout))
-    close(peers.scores(y), net.forward(x), 1e-10)
+        y = pytorch.forward(net, pytorch.parameters(net, layout), pytorch.image(x, layout))
+    close(pytorch.scores(y), net.forward(x), 1e-10)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -63,17 +64,17 @@ def test_gradients_are_the_same(name, layout, rng):
     randomize(net, rng)
     # With a single pixel left, batch norm has no statistics to speak of.
     x = rng.standard_normal((2, *(size if min(size) > 1 else (20, 30)), 3))
-    params = peers.parameters(net, layout, training=True)
+    params = pytorch.parameters(net, layout, training=True)
     scores = net.forward(x, keep=True)
     labels = rng.integers(0, 5, scores.shape[:-1]).astype(np.uint8)
     labels.flat[1:2] = 255
-    theirs = peers.loss(peers.forward(net, params, peers.image(x, layout), training=True),
+    theirs = pytorch.loss(pytorch.forward(net, params, pytorch.image(x, layout), training=True),
                         labels, 255)
     theirs.backward()
     loss, gscores = softmax_loss(scores, labels, 255)
     net.backward(gscores)
     assert loss == pytest.approx(theirs.item(), rel=1e-10)
-    found = peers.gradients(net, params)
+    found = pytorch.gradients(net, params)
     assert found.keys() == net.params.keys() - net.fixed
     for key, g in net.grads.items():
         if "batch norm" in name and key.startswith("conv") and key.endswith("bias"):
@@ -92,9 +93,9 @@ def test_transposed_convolution_to_any_size(size, padding, rng):
     layer.params["weights"][...] = rng.standard_normal((5, 4, 2, 2))
     net.add("up", layer)
     x = rng.standard_normal((1, 4, 5, 2))
-    params = {"weights": peers.parameters(net)["up/weights"]}
-    y = peers._transposed_convolution(layer, peers.image(x), params=params, size=size)
-    close(peers.scores(y), layer.forward(x, size=size), 1e-12)
+    params = {"weights": pytorch.parameters(net)["up/weights"]}
+    y = pytorch._transposed_convolution(layer, pytorch.image(x), params=params, size=size)
+    close(pytorch.scores(y), layer.forward(x, size=size), 1e-12)
 
 
 def test_convolution_with_groups_stride_and_dilation(layout, rng):
@@ -104,8 +105,8 @@ def test_convolution_with_groups_stride_and_dilation(layout, rng):
         array[...] = rng.standard_normal(array.shape)
     net.add("conv", layer)
     x = rng.standard_normal((2, 9, 8, 6))
-    y = peers.forward(net, peers.parameters(net, layout), peers.image(x, layout))
-    close(peers.scores(y), net.forward(x), 1e-12)
+    y = pytorch.forward(net, pytorch.parameters(net, layout), pytorch.image(x, layout))
+    close(pytorch.scores(y), net.forward(x), 1e-12)
 
 
 def test_values_that_are_read_twice_are_not_overwritten(rng):
@@ -116,40 +117,40 @@ def test_values_that_are_read_twice_are_not_overwritten(rng):
     net.add("relu_of_data", layers.ReLU(), DATA)
     net.add("all", layers.Add(), "sum", "relu_of_data")
     x = rng.standard_normal((1, 3, 4, 2))
-    image = peers.image(x)
-    y = peers.forward(net, {}, image)
-    np.testing.assert_allclose(peers.scores(y), 2 * x + 3 * np.maximum(x, 0), rtol=1e-15)
-    np.testing.assert_array_equal(peers.scores(image), x)
+    image = pytorch.image(x)
+    y = pytorch.forward(net, {}, image)
+    np.testing.assert_allclose(pytorch.scores(y), 2 * x + 3 * np.maximum(x, 0), rtol=1e-15)
+    np.testing.assert_array_equal(pytorch.scores(image), x)
 
 
 def test_parameters_are_copies_that_ask_for_gradients_where_training_does(layout):
     net = models.FCN16s(**SMALL)
     before = {name: array.copy() for name, array in net.params.items()}
-    params = peers.parameters(net, layout, training=True)
+    params = pytorch.parameters(net, layout, training=True)
     assert {name for name, each in params.items() if not each.requires_grad} == net.fixed != set()
     with torch.no_grad():
         for each in params.values():
             each += 1
     for name, array in net.params.items():
         np.testing.assert_array_equal(array, before[name])
-    assert not any(each.requires_grad for each in peers.parameters(net).values())
+    assert not any(each.requires_grad for each in pytorch.parameters(net).values())
 
 
 def test_layouts_lie_in_memory_as_their_names_say():
     net = models.FCN32s(**SMALL)
     x = np.zeros((1, 5, 6, 3))
-    assert peers.image(x).stride() == (90, 30, 6, 1)
-    assert peers.image(x, "channels-last").stride() == (90, 1, 18, 3)
-    weights = peers.parameters(net, "channels-last")["conv1_2/weights"]
+    assert pytorch.image(x).stride() == (90, 30, 6, 1)
+    assert pytorch.image(x, "channels-last").stride() == (90, 1, 18, 3)
+    weights = pytorch.parameters(net, "channels-last")["conv1_2/weights"]
     assert weights.is_contiguous(memory_format=torch.channels_last)
-    assert peers.parameters(net)["conv1_2/weights"].is_contiguous()
+    assert pytorch.parameters(net)["conv1_2/weights"].is_contiguous()
     with pytest.raises(ValueError, match="layout must be one of nchw, channels-last, got 'hwcn'"):
-        peers.parameters(net, "hwcn")
+        pytorch.parameters(net, "hwcn")
 
 
 def test_after_is_called_with_every_node_in_order():
     net, seen = models.FCN8s(**SMALL), []
-    peers.forward(net, peers.parameters(net), peers.image(np.zeros((1, 8, 8, 3))),
+    pytorch.forward(net, pytorch.parameters(net), pytorch.image(np.zeros((1, 8, 8, 3))),
                   after=seen.append)
     assert seen == [node.name for node in net.nodes]
 
@@ -158,5 +159,5 @@ def test_training_drops_out_and_inference_does_not():
     net = Graph()
     net.add("drop", layers.Dropout(0.5))
     ones = torch.ones(1, 1, 50, 50)
-    assert (peers.forward(net, {}, ones) == 1).all()
-    assert set(peers.forward(net, {}, ones, training=True).unique().tolist()) == {0, 2}
+    assert (pytorch.forward(net, {}, ones) == 1).all()
+    assert set(pytorch.forward(net, {}, ones, training=True).unique().tolist()) == {0, 2}

@@ -1,0 +1,1 @@
+"""What `python -m tinyfcn.benchmark` measures, one file for each kind of figure."""

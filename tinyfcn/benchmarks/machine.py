@@ -1,0 +1,80 @@
+"""The machine: its processor, the threads to use, and the versions of what runs on it."""
+
+import contextlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import sys
+
+from .. import console, peers
+
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS",
+                "VECLIB_MAXIMUM_THREADS")
+NUMBA_THREADS = "NUMBA_NUM_THREADS"
+
+
+@contextlib.contextmanager
+def threads(count, with_torch):
+    """Let Numba, NumPy's BLAS and PyTorch use `count` threads each, as far as they still can."""
+    if "numba" not in sys.modules:
+        os.environ[NUMBA_THREADS] = str(count)
+    if "numpy" not in sys.modules:
+        os.environ.update(dict.fromkeys(BLAS_THREADS, str(count)))
+    import numba
+
+    most = numba.config.NUMBA_NUM_THREADS
+    if count > most:
+        raise console.CommandError(
+            f"--threads {count}: Numba was started with {most} ({NUMBA_THREADS})", console.USAGE)
+    with contextlib.ExitStack() as stack:
+        stack.callback(numba.set_num_threads, numba.get_num_threads())
+        numba.set_num_threads(count)
+        if with_torch:
+            import torch
+
+            stack.callback(torch.set_num_threads, torch.get_num_threads())
+            torch.set_num_threads(count)
+        if importlib.util.find_spec("threadpoolctl"):
+            import numpy  # noqa: F401 (what is limited must have been loaded)
+            import threadpoolctl
+
+            stack.enter_context(threadpoolctl.threadpool_limits(count, user_api="blas"))
+        yield
+
+
+def cores():
+    """How many processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe(count):
+    """The machine as it goes into the report; `count` threads are used."""
+    import numba
+
+    from ..kernels.cpu import simd
+    from .peak import peak
+
+    return {"cpu": _cpu_model(), "cores": cores(), "threads": count, "simd_bits": simd.BITS,
+            "threading_layer": numba.threading_layer(), "peak_gflops": peak(count)}
+
+
+def _cpu_model():
+    with contextlib.suppress(OSError):
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def versions(used):
+    """Of tinyfcn, of what it runs on and of the peers that are used."""
+    import tinyfcn
+
+    found = {"tinyfcn": tinyfcn.__version__, "python": platform.python_version()}
+    for name in ("numba", "numpy", *used):
+        found[name] = importlib.metadata.version(peers.MODULES[name][-1] if name in used else name)
+    return found

@@ -1,0 +1,75 @@
+"""Timing in turns, and comparing what was computed first."""
+
+import statistics
+import time
+
+from ..console import FAILED, CommandError
+
+# Largest differences allowed, as a share of the largest number. Among the millions of ReLUs and
+# maxima of a full-sized net rounding decides some, and lets whole terms of a gradient differ.
+FORWARD_TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-2
+# Threads that wait for work in a loop, OpenBLAS's for 0.1 s, would take the cores from the next.
+PAUSE_SECONDS = 0.2
+# No more turns are begun after so many seconds, once there were enough for a median.
+PATIENCE_SECONDS, ENOUGH_TURNS = 20, 3
+
+
+def in_turns(functions, repeat):
+    """Run the functions one after the other, `repeat` times; their seconds, a list for each.
+
+    Each must have run before, to be warm. Where runs take long there are fewer turns.
+    """
+    seconds = [[] for _ in functions]
+    began = time.perf_counter()
+    for turn in range(repeat):
+        if turn >= ENOUGH_TURNS and time.perf_counter() - began > PATIENCE_SECONDS:
+            break
+        for function, each in zip(functions, seconds):
+            time.sleep(PAUSE_SECONDS)
+            started = time.perf_counter()
+            function()
+            each.append(time.perf_counter() - started)
+    return seconds
+
+
+def summary(seconds):
+    return {"median": statistics.median(seconds), "min": min(seconds), "max": max(seconds),
+            "runs": len(seconds)}
+
+
+def duel(other, seconds):
+    """The figures of `in_turns([ours, theirs])`."""
+    ours, theirs = map(summary, seconds)
+    return {"against": other, "ours": ours, "other": theirs,
+            "ratio": theirs["median"] / ours["median"]}
+
+
+def judged(duels, ours, repeat):
+    """The duels and the one with the fastest opponent; our figures alone if there was none."""
+    if not duels:
+        ours()
+        return {"against": None, "ours": summary(in_turns([ours], repeat)[0]), "other": None,
+                "ratio": None, "duels": []}
+    return {**fastest(duels), "duels": duels}
+
+
+def fastest(duels):
+    """The duel with the fastest opponent."""
+    return min(duels, key=lambda each: each["other"]["median"])
+
+
+def compare(what, ours, theirs, tolerance):
+    """Fail unless both are finite, not all zero, and agree."""
+    import numpy as np
+
+    ours, theirs = np.asarray(ours), np.asarray(theirs)
+    if ours.shape != theirs.shape:
+        raise CommandError(
+            f"{what}: shapes differ, {ours.shape} here and {theirs.shape} there", FAILED)
+    largest = float(np.abs(theirs).max())
+    difference = float(np.abs(ours - theirs).max())
+    # Written so that NaN fails too.
+    if not (0 < largest < np.inf and difference <= tolerance * largest):
+        raise CommandError(
+            f"{what}: results differ by {difference:.3g} where the largest is {largest:.3g}; "
+            f"allowed is {tolerance:g} of that", FAILED)
