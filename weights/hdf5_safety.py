@@ -26,6 +26,8 @@ import h5py
 import numpy as np
 
 from tinyfcn.weights.errors import WeightsError, one_line, weights_error
+from tinyfcn.weights.tensors import (
+    MAX_NAME, MAX_RANK, MAX_TENSOR_BYTES, MAX_TENSORS, MAX_TOTAL_BYTES)
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 ATTRIBUTE = "tinyfcn"
@@ -33,12 +35,7 @@ FORMAT = 1
 TRAILER = b"\ntinyfcn sha256 "
 TRAILER_SIZE = len(TRAILER) + 64 + 1
 
-MAX_TENSORS = 10_000
 MAX_DEPTH = 8
-MAX_NAME = 300
-MAX_RANK = 8
-MAX_TENSOR_BYTES = 2 << 30
-MAX_TOTAL_BYTES = 8 << 30
 MAX_ATTRIBUTE_BYTES = 1 << 20
 # Deflate cannot do better than 1032 : 1.
 MAX_COMPRESSION = 1100
