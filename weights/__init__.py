@@ -1,7 +1,7 @@
 """Weight files: from a file to {name: array} and back. Knows formats, not models.
 
 The format of a file is told by its content, never by its name. Formats read: Caffe's .caffemodel,
-Keras's and the project's own HDF5, PyTorch's .pth and .pt, safetensors, NumPy's .npz and .npy. What
+Keras's and the project's own HDF5, PyTorch's .pth and .pt, safetensors, NumPy's .npz and .npy, MatConvNet's .mat. What
 each calls its tensors stands at the head of its module.
 """
 import hashlib
@@ -17,7 +17,8 @@ __all__ = ["WeightsError", "describe", "read", "read_into", "sha256", "shapes", 
 
 # The module of each format, in the order in which they are asked whether a file is theirs: those
 # that are sure of it first.
-FORMATS = ("numpy_files", "torch_pickle", "keras_hdf5", "hdf5_file", "safetensors_file", "caffe")
+FORMATS = ("numpy_files", "torch_pickle", "matconvnet", "keras_hdf5", "hdf5_file",
+           "safetensors_file", "caffe")
 
 # What lies under the name of a weight file when a download went wrong, by its first bytes.
 OTHER_FILES = {
@@ -188,7 +189,7 @@ def _format_of(path):
         if head.startswith(start):
             raise weights_error(path, f"not a weight file of a known format, but {what}")
     raise weights_error(path, "not a weight file of a known format (known: Caffe, HDF5, Keras, "
-                              "NumPy, PyTorch, safetensors)")
+                              "MatConvNet, NumPy, PyTorch, safetensors)")
 
 
 def _check_is_file(path):
