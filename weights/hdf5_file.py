@@ -4,20 +4,17 @@ The root attribute "tinyfcn" is a JSON object that says what the tensors are. An
 of plain numeric datasets can be read too; it merely says nothing of itself. How damaged and
 hostile files are met is in `hdf5_safety`.
 """
-import contextlib
 import io
 import json
-import os
-import secrets
-import shutil
 
 import h5py
 import numpy as np
 
-from tinyfcn.weights.errors import WeightsError, weights_error
+from tinyfcn.weights.errors import weights_error
 from tinyfcn.weights.hdf5_safety import (
-    ATTRIBUTE, FORMAT, MAX_ATTRIBUTE_BYTES, MAX_DEPTH, append_trailer, opened, read_tensor, reason,
+    ATTRIBUTE, FORMAT, MAX_ATTRIBUTE_BYTES, MAX_DEPTH, append_trailer, opened, read_tensor,
     recognise)
+from tinyfcn.weights.replacing import replacing
 from tinyfcn.weights.tensors import (
     BLOCK_BYTES, MAX_NAME, MAX_TENSORS, SPOOL_BYTES, Tensors, gather, map_file, native, view)
 
@@ -164,29 +161,9 @@ def write(path, tensors, about, dtype=None):
     if len(tensors) > MAX_TENSORS:
         raise weights_error(path, f"cannot be written: more than {MAX_TENSORS} tensors")
 
-    # A link stays a link, and the temporary file must lie on the file system of the real one.
-    final = os.path.realpath(path)
-    folder, base = os.path.split(final)
-    temporary = os.path.join(folder, f".{base[:80]}.{secrets.token_hex(6)}.tmp")
-    try:
-        if os.path.isdir(final):
-            raise IsADirectoryError(None, "it is a folder")
-        if shutil.disk_usage(folder).free < stored_bytes + (1 << 16):
-            raise OSError(None, "no space left on device")
-        # Unlike those of the tempfile module, the file has the permissions of a normal new one.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    with replacing(path, stored_bytes) as temporary:
         _write_hdf5(path, temporary, tensors, about, dtype)
         append_trailer(temporary)
-        os.replace(temporary, final)
-        _sync_folder(folder)
-    except (OSError, RuntimeError, ValueError) as error:
-        # A WeightsError is a ValueError that has its line already.
-        if isinstance(error, WeightsError):
-            raise
-        raise weights_error(path, f"cannot be written: {reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
 
 
 class _PatientFile(io.FileIO):
@@ -267,14 +244,3 @@ def _to_json(path, about):
         raise weights_error(path, "cannot be written: the description has more than "
                                   f"{MAX_ATTRIBUTE_BYTES} bytes")
     return text
-
-
-def _sync_folder(folder):
-    """See the new name on the disk: else a power cut may bring the old file back."""
-    # The file is whole and in its place: a system that cannot sync a folder is no failure.
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
