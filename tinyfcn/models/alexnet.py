@@ -10,7 +10,14 @@ import numpy as np
 
 from ..graph import Graph
 from ..kernels.geometry import convolution_size, pooling_size
-from ..layers import Convolution, Dropout, LocalResponseNormalization, MaxPooling, ReLU
+from ..layers import (
+    BatchNorm,
+    Convolution,
+    Dropout,
+    LocalResponseNormalization,
+    MaxPooling,
+    ReLU,
+)
 from .vgg import add_classifier, start
 
 # Name, channels, kernel, stride, padding, groups.
@@ -122,7 +129,9 @@ def _build(
     return start(net, init, seed)
 
 
-def add_convolutions(net, table, order, width, normalization, in_channels, dtype, pooling):
+def add_convolutions(
+    net, table, order, width, normalization, in_channels, dtype, pooling, batch_norm=False
+):
     """Add conv1 ... pool5 to the net and return the channels of pool5.
 
     `order` is "norm pool", "pool norm" or "pool": what follows the first two convolutions;
@@ -135,6 +144,8 @@ def add_convolutions(net, table, order, width, normalization, in_channels, dtype
         out_channels = 2 * max(1, round(full_channels * width / 2))
         net.add(f"conv{name}", Convolution(
             in_channels, out_channels, kernel, stride, padding, groups=groups, dtype=dtype))
+        if batch_norm:
+            net.add(f"bn{name}", BatchNorm(out_channels, dtype=dtype))
         net.add(f"relu{name}", ReLU())
         for step in order.split() if name in "12" else ["pool"] if name == "5" else []:
             if step == "pool":

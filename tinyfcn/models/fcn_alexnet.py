@@ -25,6 +25,7 @@ def FCNAlexNet(
     classes=21,
     width=1.0,
     fc_channels=4096,
+    batch_norm=False,
     upsampling="fixed",
     geometry="same",
     normalization="caffe",
@@ -60,6 +61,7 @@ def FCNAlexNet(
         "classes": classes,
         "width": width,
         "fc_channels": fc_channels,
+        "batch_norm": batch_norm,
         "upsampling": upsampling,
         "geometry": geometry,
         "normalization": normalization,
@@ -71,7 +73,7 @@ def FCNAlexNet(
     table = ((name, channels, kernel, stride, 5 if same else 100, groups), *rest)
     pooling = {"padding": 1, "ceil": False} if same else {}
     pool5 = add_convolutions(
-        net, table, "pool norm", width, normalization, in_channels, dtype, pooling
+        net, table, "pool norm", width, normalization, in_channels, dtype, pooling, batch_norm
     )
     net.add("fc6", Convolution(pool5, fc_channels, 6, padding=3 if same else 0, dtype=dtype))
     net.add("relu6", ReLU())
