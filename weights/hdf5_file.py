@@ -16,8 +16,13 @@ import numpy as np
 
 from tinyfcn.weights.errors import WeightsError, weights_error
 from tinyfcn.weights.hdf5_safety import (
-    ATTRIBUTE, FORMAT, MAX_ATTRIBUTE_BYTES, MAX_DEPTH, MAX_NAME, MAX_TENSORS, append_trailer,
-    opened, read_tensor, reason, recognise)
+    ATTRIBUTE, FORMAT, MAX_ATTRIBUTE_BYTES, MAX_DEPTH, append_trailer, opened, read_tensor, reason,
+    recognise)
+from tinyfcn.weights.tensors import (
+    BLOCK_BYTES, MAX_NAME, MAX_TENSORS, SPOOL_BYTES, Tensors, gather, map_file, native, view)
+
+# Smaller tensors are read: a view would keep the file open for nothing.
+MAPPED_BYTES = 1 << 16
 
 __all__ = ["describe", "read", "read_into", "recognise", "shapes", "write"]
 
@@ -31,17 +36,36 @@ def read(path):
 
     Returns
     -------
-    dict of str to ndarray
+    Tensors
         By full name, in the order of the names; float16, float32, float64 or integers, in the
-        machine's byte order.
+        machine's byte order. Large ones are views of the mapped file, where it is not compressed.
 
     Raises
     ------
     WeightsError
         The file is missing, damaged, or holds something that a weight file has no use for.
     """
-    with opened(path) as (tensors, _):
-        return {name: read_tensor(path, name, dataset) for name, dataset in tensors.items()}
+    with opened(path) as (datasets, about):
+        tensors = Tensors(path, "tinyfcn model (HDF5)" if about else "HDF5")
+        data = map_file(path)
+        for name, dataset in datasets.items():
+            tensors.put(name, _map_tensor(path, name, dataset, data))
+        return tensors
+
+
+def _map_tensor(path, name, dataset, data):
+    """See a tensor in the mapped file; read it, if it is small or does not lie there as it is."""
+    size = dataset.size * dataset.dtype.itemsize
+    if size < MAPPED_BYTES:
+        return read_tensor(path, name, dataset)
+    offset = dataset.id.get_offset()
+    if offset is not None:
+        return native(view(data, offset, dataset.dtype, dataset.shape))
+    if size < SPOOL_BYTES or not dataset.chunks:
+        return read_tensor(path, name, dataset)
+    rows = max(1, BLOCK_BYTES * dataset.shape[0] // size // dataset.chunks[0]) * dataset.chunks[0]
+    blocks = (dataset[i:i + rows].data.cast("B") for i in range(0, dataset.shape[0], rows))
+    return native(gather(path, name, blocks, dataset.dtype, dataset.shape))
 
 
 def shapes(path):
