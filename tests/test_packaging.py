@@ -25,9 +25,10 @@ LEVELS = (
     ("layers",),
     ("graph",),
     ("models",),
-    ("loading", "losses", "optimizers", "metrics", "gradient_check", "peers"),
+    ("descriptions", "loading", "losses", "optimizers", "metrics", "gradient_check", "origins",
+     "peers"),
     ("console", "drawing", "inference", "training", "evaluation"),
-    ("segment", "train", "evaluate", "gradcheck", "benchmark"),
+    ("classify", "segment", "train", "evaluate", "gradcheck", "benchmark"),
 )
 COMMANDS = LEVELS[-1]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}

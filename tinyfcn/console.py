@@ -10,7 +10,7 @@ import sys
 
 DONE, FAILED, USAGE, WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
 
-MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce")
+MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn_alexnet")
 
 
 class CommandError(Exception):

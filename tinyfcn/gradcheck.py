@@ -14,8 +14,8 @@ from . import console
 PROGRAM = "tinyfcn-gradcheck"
 NETS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "vgg16")
 LAYERS = (
-    "Add", "BatchNorm", "Convolution", "Crop", "Dropout", "Linear", "MaxPooling", "ReLU", "Scale",
-    "TransposedConvolution", "softmax_loss",
+    "Add", "BatchNorm", "Convolution", "Crop", "Dropout", "Linear", "LocalResponseNormalization",
+    "MaxPooling", "ReLU", "Scale", "TransposedConvolution", "softmax_loss",
 )
 
 COLUMNS = "{:<58} {:<20} {:>9} {:>9} {:>6} {:>5}"
@@ -45,7 +45,7 @@ def check_layer(kind, seed=0):
         inputs = [rng.standard_normal(shape) for shape in shapes]
         name = f"{kind} {label}".rstrip()
         yield from check_gradients(layer, *inputs, name=name, settings=settings, **options)
-        if kind not in ("BatchNorm", "MaxPooling", "ReLU"):
+        if kind not in ("BatchNorm", "LocalResponseNormalization", "MaxPooling", "ReLU"):
             yield from check_adjoint(layer, *inputs, name=name, seed=seed, **options)
 
 
@@ -86,6 +86,13 @@ def _layer_cases(kind):
         for shape, out in ((3, 4, 2, 5), 6), ((2, 17), 9):
             features = np.prod(shape[1:])
             yield f"{shape[1:]} to {out}", layers.Linear(features, out, dtype=f8), [shape], {}
+    elif kind == "LocalResponseNormalization":
+        for label, shape, settings in (
+            ("5 of 9 channels", (2, 3, 4, 9), {"alpha": 2.0}),
+            ("5 of 3 channels, k 2", (1, 2, 5, 3), {"alpha": 1.0, "k": 2.0}),
+            ("3 of 7 channels, beta 0.5", (2, 3, 2, 7), {"size": 3, "alpha": 3.0, "beta": 0.5}),
+        ):
+            yield label, layers.LocalResponseNormalization(**settings), [shape], {}
     elif kind == "MaxPooling":
         for label, shape, kernel, stride, padding, ceil in (
             ("2x2 stride 2 ceil", (2, 5, 7, 9), 2, 2, 0, True),

@@ -74,9 +74,6 @@ def _micro_kernel(vectors, woven):
             starts_pointer = build_pointer(context, builder, starts, args[7], args[8])
             bias_pointer = build_pointer(context, builder, bias, args[12], args[13])
             a_stride, add, depth, lowest = args[2], args[10], args[11], args[14]
-            # The numbers of a row lie side by side for a vector's length, then begin anew.
-            steps = lane_count if woven else 1
-            block_size = number(TILE_ROWS * lane_count) if woven else a_stride
             row_step = lane_count if woven else 1
 
             def step(sums, a_column, b_row):
@@ -94,58 +91,42 @@ def _micro_kernel(vectors, woven):
                     )
                 return added
 
-            line = 512 // dtype.bitwidth
-            fetched = steps * panel_width(dtype) // 4 // line  # cache lines
-
-            def loop(name, count, sums, a_start, a_step, b_start, steps):
-                """`count` times `steps` of k, from the sums so far; returns sums and pointers."""
-                before = builder.block
-                body = builder.append_basic_block(name)
-                after = builder.append_basic_block(name + "_done")
-                any_left = builder.icmp_signed(">", count, number(0))
-                builder.cbranch(any_left, body, after)
-                builder.position_at_end(body)
-                index = builder.phi(INT)
-                a_at, b_at = builder.phi(a_start.type), builder.phi(b_start.type)
-                phis = [[builder.phi(vector) for _ in row] for row in sums]
-                for i in range(fetched if steps > 1 else 0):
-                    at = builder.add(builder.mul(index, number(fetched)), number(i))
-                    at = builder.mul(at, number(line))
-                    build_prefetch(builder, builder.gep(ahead_pointer, [at]))
-                new = phis
-                for k in range(steps):
-                    b_row = builder.gep(b_at, [number(k * panel_width(dtype))])
-                    new = step(new, builder.gep(a_at, [number(k)]), b_row)
-                a_next = builder.gep(a_at, [a_step])
-                b_next = builder.gep(b_at, [number(steps * panel_width(dtype))])
-                index_next = builder.add(index, number(1))
-                carried = [(index, number(0), index_next), (a_at, a_start, a_next),
-                           (b_at, b_start, b_next)]
-                for row, old_row, new_row in zip(phis, sums, new):
-                    carried += zip(row, old_row, new_row)
-                for phi, first, later in carried:
-                    phi.add_incoming(first, before)
-                    phi.add_incoming(later, body)
-                builder.cbranch(builder.icmp_signed("<", index_next, count), body, after)
-                builder.position_at_end(after)
-                results = []
-                for _, first, later in carried[1:]:
-                    result = builder.phi(first.type)
-                    result.add_incoming(first, before)
-                    result.add_incoming(later, body)
-                    results.append(result)
-                rows = [results[2 + i * vectors : 2 + (i + 1) * vectors] for i in range(TILE_ROWS)]
-                return rows, results[0], results[1]
-
+            # The loop over k. Unrolled, it would be reordered until the sums no longer fit the
+            # registers.
+            before = builder.block
+            body = builder.append_basic_block("step")
+            done = builder.append_basic_block("done")
+            builder.branch(body)
+            builder.position_at_end(body)
+            index = builder.phi(INT)
+            a_at, b_at = builder.phi(a_pointer.type), builder.phi(b_pointer.type)
+            sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(TILE_ROWS)]
+            index_next = builder.add(index, number(1))
+            if woven:
+                at = builder.mul(index, number(panel_width(dtype) // 4))
+                build_prefetch(builder, builder.gep(ahead_pointer, [at]))
+                # A row's numbers lie side by side for a vector's length, then begin anew.
+                full = builder.icmp_signed(
+                    "==", builder.and_(index_next, number(lane_count - 1)), number(0))
+                a_step = builder.select(
+                    full, number((TILE_ROWS - 1) * lane_count + 1), number(1))
+            else:
+                a_step = a_stride
+            added = step(sums, a_at, b_at)
             zero = ir.Constant(vector, [0.0] * lane_count)
-            sums = [[zero] * vectors for _ in range(TILE_ROWS)]
-            blocks = builder.sdiv(depth, number(steps))
-            sums, a_pointer, b_pointer = loop(
-                "blocks", blocks, sums, a_pointer, block_size, b_pointer, steps
-            )
-            if steps > 1:
-                left = builder.srem(depth, number(steps))
-                sums, _, _ = loop("rest", left, sums, a_pointer, number(1), b_pointer, 1)
+            carried = [
+                (index, number(0), index_next),
+                (a_at, a_pointer, builder.gep(a_at, [a_step])),
+                (b_at, b_pointer, builder.gep(b_at, [number(panel_width(dtype))])),
+            ]
+            for row, added_row in zip(sums, added):
+                carried += [(phi, zero, later) for phi, later in zip(row, added_row)]
+            for phi, first, later in carried:
+                phi.add_incoming(first, before)
+                phi.add_incoming(later, body)
+            builder.cbranch(builder.icmp_signed("<", index_next, depth), body, done)
+            builder.position_at_end(done)
+            sums = added
 
             targets = []
             for i in range(TILE_ROWS):
