@@ -5,16 +5,15 @@ of plain numeric datasets can be read too; it merely says nothing of itself. How
 hostile files are met is in `hdf5_safety`.
 """
 import io
-import json
 
 import h5py
 import numpy as np
 
+from tinyfcn.weights.description import KEY, to_text
 from tinyfcn.weights.errors import weights_error
 from tinyfcn.weights.hdf5_safety import (
-    ATTRIBUTE, FORMAT, MAX_ATTRIBUTE_BYTES, MAX_DEPTH, append_trailer, opened, read_tensor,
-    recognise)
-from tinyfcn.weights.replacing import replacing
+    MAX_DEPTH, append_trailer, opened, read_tensor, recognise)
+from tinyfcn.weights.replacing import replacing, stored_dtype, to_store
 from tinyfcn.weights.tensors import (
     BLOCK_BYTES, MAX_NAME, MAX_TENSORS, SPOOL_BYTES, Tensors, gather, map_file, native, view)
 
@@ -153,9 +152,9 @@ def write(path, tensors, about, dtype=None):
         A name or the description cannot be stored, a finite value is infinite in `dtype`, or the
         folder or the disk does not take the file. The old file is untouched then.
     """
-    about = _to_json(path, about)
+    about = to_text(path, about)
     stored_bytes = sum(
-        _stored_dtype(path, name, tensor, dtype).itemsize * tensor.size
+        stored_dtype(path, name, tensor, dtype).itemsize * tensor.size
         for name, tensor in tensors.items()
     )
     if len(tensors) > MAX_TENSORS:
@@ -212,35 +211,14 @@ def _write_hdf5(path, temporary, tensors, about, dtype):
 
 def _write_tensors(path, stream, tensors, about, dtype):
     with h5py.File(stream, "w") as file:
-        file.attrs[ATTRIBUTE] = about
+        file.attrs[KEY] = about
         for name, tensor in tensors.items():
-            target = _stored_dtype(path, name, tensor, dtype)
-            with np.errstate(over="ignore"):
-                stored = np.asarray(tensor, dtype=target, order="C")
-            if target != tensor.dtype and np.isinf(stored).sum() != np.isinf(tensor).sum():
-                raise weights_error(path, f"cannot be written: {name} has values beyond {target}")
-            file.create_dataset(name, data=stored)
+            _check_name(path, name)
+            file.create_dataset(name, data=to_store(path, name, tensor, dtype))
 
 
-def _stored_dtype(path, name, tensor, dtype):
+def _check_name(path, name):
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts) or len(name) > MAX_NAME \
             or len(parts) > MAX_DEPTH:
         raise weights_error(path, f"cannot be written: {name[:80]!r} is not a tensor's name")
-    if tensor.dtype.kind not in "fiu" or tensor.dtype.itemsize > 8:
-        raise weights_error(path, f"cannot be written: {name} is of type {tensor.dtype}")
-    if dtype is None or tensor.dtype.kind != "f":
-        return tensor.dtype
-    return np.dtype(dtype)
-
-
-def _to_json(path, about):
-    try:
-        text = json.dumps({"format": FORMAT, **about}, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise weights_error(
-            path, f"cannot be written: the description is not JSON ({error})") from error
-    if len(text) > MAX_ATTRIBUTE_BYTES:
-        raise weights_error(path, "cannot be written: the description has more than "
-                                  f"{MAX_ATTRIBUTE_BYTES} bytes")
-    return text

@@ -1,8 +1,10 @@
-"""Writes a file in one step: all of the new one or all of the old."""
+"""Writes weight files in one step: all of the new one or all of the old."""
 import contextlib
 import os
 import secrets
 import shutil
+
+import numpy as np
 
 from tinyfcn.weights.errors import WeightsError, weights_error
 
@@ -53,6 +55,23 @@ def replacing(path, size):
     finally:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
+
+
+def stored_dtype(path, name, tensor, dtype):
+    """The type that a tensor is stored in: floating-point ones in `dtype`, unless it is None."""
+    if tensor.dtype.kind not in "fiu" or tensor.dtype.itemsize > 8:
+        raise weights_error(path, f"cannot be written: {name} is of type {tensor.dtype}")
+    return tensor.dtype if dtype is None or tensor.dtype.kind != "f" else np.dtype(dtype)
+
+
+def to_store(path, name, tensor, dtype):
+    """A tensor as it is stored: C-contiguous, in `stored_dtype`, and finite where it was."""
+    target = stored_dtype(path, name, tensor, dtype)
+    with np.errstate(over="ignore"):
+        stored = np.asarray(tensor, dtype=target, order="C")
+    if target != tensor.dtype and np.isinf(stored).sum() != np.isinf(tensor).sum():
+        raise weights_error(path, f"cannot be written: {name} has values beyond {target}")
+    return stored
 
 
 def sync(path):
