@@ -66,7 +66,7 @@ def _read_array(tensors, name, data):
     dtype, shape, fortran, at = _read_header(path, shown, data)
     if dtype.hasobject:
         try:
-            content, _ = interpret(memoryview(data), at)
+            content, _ = interpret(data, at)
             if not name:
                 tensors.format = "NumPy dict (.npy)"
             _flatten(tensors, name, _unwrap(content), ())

@@ -45,12 +45,14 @@ def to_array(path, name, record):
         if isinstance(data, str):
             # Python 2's short strings.
             data = data.encode("latin-1", "replace")
-        if not isinstance(data, (bytes, memoryview)):
+        if isinstance(data, bytes):
+            data = np.frombuffer(data, np.uint8)
+        if not isinstance(data, np.ndarray):
             raise weights_error(path, f"{name} is an array without data")
         if len(data) != size:
             raise weights_error(path, f"{name} is {short(str(shape))} and needs {size} bytes, but "
                                       f"has {len(data)}")
-        line = np.frombuffer(data, np.uint8).view(dtype) if size else np.empty(0, dtype)
+        line = data.view(dtype) if size else np.empty(0, dtype)
     array = line.reshape(shape[::-1]).T if fortran else line.reshape(shape)
     return native(array)
 

@@ -45,7 +45,8 @@ class Refusal(Exception):
     """A pickle is damaged, or holds what no file of weights needs; says what."""
 
 
-# What stands for what a pickle would have made. `data` is bytes-like, or a `Text` to be encoded.
+# What stands for what a pickle would have made. `data` is bytes, an ndarray of uint8, or a `Text`
+# (a memoryview of UTF-8) to be encoded.
 Name = collections.namedtuple("Name", "kind module name")
 Text = collections.namedtuple("Text", "data")
 Storage = collections.namedtuple("Storage", "kind key size view")
@@ -76,7 +77,7 @@ def interpret(data, start=0, storages=None):
 
     Parameters
     ----------
-    data : memoryview of bytes
+    data : ndarray of uint8, (bytes,)
         Long bytes in the result are views of it.
     start : int
         Where the pickle begins.
@@ -86,8 +87,8 @@ def interpret(data, start=0, storages=None):
     Returns
     -------
     value, end
-        `value` is built of None, bool, int, float, str, bytes, list, tuple, dict (OrderedDict
-        too) and the records of this file; `end` is where the pickle ends. Lists and dicts may
+        `value` is built of None, bool, int, float, str, bytes (long ones as ndarray of uint8),
+        list, tuple, dict (OrderedDict too) and the records of this file; `end` is where the pickle ends. Lists and dicts may
         hold themselves: a crafted pickle can do that.
 
     Raises
@@ -99,7 +100,8 @@ def interpret(data, start=0, storages=None):
 
 class _Machine:
     def __init__(self, data, start, storages):
-        self.data, self.at, self.storages = data, start, storages
+        self.source, self.data = data, memoryview(data)
+        self.at, self.storages = start, storages
         self.stack, self.marks, self.memo = [], [], {}
         self.opcodes_left = MAX_OPCODES
         # The last name that was seen: most likely that of the tensor in which trouble comes up.
@@ -152,7 +154,7 @@ class _Machine:
     def raw(self, count):
         """Bytes: short ones copied, long ones as a view."""
         part = self.take(count)
-        return bytes(part) if count <= SHORT_BYTES else part
+        return bytes(part) if count <= SHORT_BYTES else self.source[self.at - count:self.at]
 
     # The stack.
 

@@ -74,7 +74,7 @@ def _from_zip(path):
         if word not in (b"little", b"big"):
             raise weights_error(path, f"has an unknown byte order, {short(repr(word), 40)}")
         order = "<" if word == b"little" else ">"
-    content, _ = interpret(memoryview(archive.read(main)))
+    content, _ = interpret(archive.read(main))
 
     def find(storage):
         name = f"{prefix}data/{storage.key}"
@@ -87,15 +87,14 @@ def _from_zip(path):
 
 def _from_old(path):
     data = map_file(path)
-    bytes_ = memoryview(data)
-    magic, at = interpret(bytes_)
-    protocol, at = interpret(bytes_, at)
+    magic, at = interpret(data)
+    protocol, at = interpret(data, at)
     if magic != MAGIC or protocol != PROTOCOL:
         raise Refusal(f"is of protocol {protocol!s:.40}, not {PROTOCOL}")
-    system, at = interpret(bytes_, at)
+    system, at = interpret(data, at)
     storages = {}
-    content, at = interpret(bytes_, at, storages)
-    keys, at = interpret(bytes_, at)
+    content, at = interpret(data, at, storages)
+    keys, at = interpret(data, at)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) \
             or not isinstance(system, dict):
         raise Refusal("damaged PyTorch checkpoint: it has no list of storages")
@@ -108,7 +107,7 @@ def _from_old(path):
             raise Refusal(f"has a storage {short(key)} that nothing uses")
         if at + 8 > len(data):
             raise Refusal(f"is cut off: its storage {short(key)} is missing")
-        count = struct.unpack(order + "q", bytes_[at:at + 8])[0]
+        count = struct.unpack(order + "q", data[at:at + 8])[0]
         size = count * _itemsize(storages[key].kind)
         at += 8
         if not 0 <= size <= len(data) - at:
