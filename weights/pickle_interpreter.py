@@ -238,7 +238,8 @@ class _Machine:
 
     def reduce(self):
         arguments, function = self.pop(), self.pop()
-        if type(arguments) is not tuple or type(function) is not Name:
+        if type(arguments) is not tuple or type(function) is not Name \
+                or function.kind not in CALLS:
             raise TypeError
         # A long list can be copied by every one of many short calls.
         self.charge(sum(len(part) for part in arguments if isinstance(part, (list, tuple))))

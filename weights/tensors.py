@@ -15,7 +15,7 @@ MAX_TENSOR_BYTES = 2 << 30
 MAX_TOTAL_BYTES = 8 << 30
 # Tensors that do not lie in their file as they are (compressed, say) and are at least this large
 # wait in an unnamed temporary file, not in memory.
-SPOOL_BYTES = 16 << 20
+SPOOL_BYTES = 4 << 20
 BLOCK_BYTES = 1 << 20
 
 
