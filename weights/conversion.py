@@ -152,7 +152,7 @@ def _groups(tensors, layout, table):
     """
     layers = "|".join(map(re.escape, table))
     kinds = "|".join(f"(?P<{kind}>{suffix})" for kind, suffix in layout.kinds.items())
-    pattern = re.compile(rf"((?:.*[./])?)({layers})(?:{kinds})", re.DOTALL)
+    pattern = re.compile(rf"((?:.*?[./])??)({layers})(?:{kinds})", re.DOTALL)
     groups = {}
     for name in tensors:
         match = pattern.fullmatch(name) if len(name) <= MAX_NAME else None

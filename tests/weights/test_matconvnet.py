@@ -110,8 +110,9 @@ class Matlab73:
 
     def refer(self, value):
         self.count += 1
-        self.write(self.file.require_group("#refs#"), f"r{self.count}", value)
-        return self.file[f"#refs#/r{self.count}"].ref
+        name = f"r{self.count}"
+        self.write(self.file.require_group("#refs#"), name, value)
+        return self.file["#refs#"][name].ref
 
 
 @pytest.mark.parametrize("inside", [False, True])
