@@ -9,6 +9,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from tinyfcn.weights.tensors import forget
+
 __all__ = ["OwnTensors", "matches"]
 
 # Bytes converted at a time.
@@ -90,6 +92,8 @@ class OwnTensors(Mapping):
                 place = target[start:start + step]
                 part = stored[(0,) * lead + (slice(start, start + step),)]
                 np.copyto(place, np.asarray(part).reshape(place.shape), casting="same_kind")
+                if part.nbytes * 2 > SLICE:  # of a mapped file: else all of it would stay in memory
+                    forget(stored)
 
     def _shape(self, name):
         layer, kind = _split(name)
