@@ -108,9 +108,11 @@ def find_weights(options, otherwise="", default="fcn8s"):
 
 def check_layout(parser, options):
     """Let the parser refuse an `options.layout` that there is not."""
+    if options.layout is None:
+        return
     from .weights.layouts import LAYOUTS
 
-    if options.layout is not None and options.layout not in LAYOUTS:
+    if options.layout not in LAYOUTS:
         parser.error(f"no layout {options.layout}; there are {', '.join(LAYOUTS)}")
 
 

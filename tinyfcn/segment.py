@@ -76,7 +76,7 @@ def _load_net(options, weights):
             net = models.BY_NAME[options.model or "fcn8s"](
                 classes=options.classes or 21, init="scratch")
         else:
-            net = loading.load_model(weights, model=options.model)
+            net = loading.load_model(weights, model=options.model, layout=options.layout)
         if net.name not in console.MODELS:
             raise console.CommandError(
                 f"{printable(weights)}: holds {net.name}, which does not segment", console.WEIGHTS)
@@ -169,7 +169,11 @@ def _parse(argv):
     parser.add_argument("--model", choices=console.MODELS,
                         help="the net (default: what the weight file holds; fcn8s without one)")
     parser.add_argument("--weights", metavar="FILE",
-                        help="weight file (default: the one that comes with tinyfcn)")
+                        help="weight file: Caffe, Keras, PyTorch, safetensors, NumPy or HDF5 "
+                             "(default: the one that comes with tinyfcn)")
+    parser.add_argument("--layout", metavar="NAME",
+                        help="where the weights come from, if that cannot be told from their "
+                             "names and shapes")
     parser.add_argument("--random-weights", action="store_true",
                         help="run an untrained net of full width: all its weights are random")
     parser.add_argument("--classes", type=console.number(int, 1, 256), metavar="N",
@@ -183,6 +187,7 @@ def _parse(argv):
     parser.add_argument("--version", action="version", version=f"tinyfcn {__version__}")
 
     options = parser.parse_args(argv)
+    console.check_layout(parser, options)
     if options.random_weights and options.weights is not None:
         parser.error("--weights and --random-weights exclude each other")
     if options.classes is not None and not options.random_weights:
