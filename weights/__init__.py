@@ -1,8 +1,8 @@
 """Weight files: from a file to {name: array} and back. Knows formats, not models.
 
 The format of a file is told by its content, never by its name. Formats read: Caffe's .caffemodel,
-Keras's and the project's own HDF5, PyTorch's .pth and .pt, safetensors, NumPy's .npz and .npy, MatConvNet's .mat. What
-each calls its tensors stands at the head of its module.
+Keras's and the project's own HDF5, PyTorch's .pth and .pt, safetensors, NumPy's .npz and .npy,
+MatConvNet's .mat. What each calls its tensors stands at the head of its module.
 """
 import hashlib
 import importlib
@@ -118,11 +118,12 @@ def read_into(path, arrays):
 
 
 def write(path, tensors, about, dtype=None):
-    """Write tensors and a description as HDF5, all or nothing.
+    """Write tensors and a description, all or nothing.
 
     Parameters
     ----------
     path : str or path-like
+        A name that ends in ".safetensors" makes a file of that format, any other an HDF5 file.
     tensors : dict of str to ndarray
     about : dict
         JSON values; what `describe` returns.
@@ -134,7 +135,8 @@ def write(path, tensors, about, dtype=None):
     WeightsError
         Nothing was written; a file of that name is as it was.
     """
-    _module("hdf5_file").write(path, tensors, about, dtype)
+    name = "safetensors_file" if os.fsdecode(path).endswith(".safetensors") else "hdf5_file"
+    _module(name).write(path, tensors, about, dtype)
 
 
 def sha256(path):

@@ -15,7 +15,6 @@ taken.
 """
 import contextlib
 import hashlib
-import json
 import math
 import os
 import stat
@@ -24,18 +23,16 @@ import h5py
 import numpy as np
 
 from tinyfcn.weights.child import child
+from tinyfcn.weights.description import KEY, MAX_BYTES, from_text
 from tinyfcn.weights.errors import WeightsError, weights_error
 from tinyfcn.weights.tensors import (
     MAX_NAME, MAX_RANK, MAX_TENSOR_BYTES, MAX_TENSORS, MAX_TOTAL_BYTES)
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-ATTRIBUTE = "tinyfcn"
-FORMAT = 1
 TRAILER = b"\ntinyfcn sha256 "
 TRAILER_SIZE = len(TRAILER) + 64 + 1
 
 MAX_DEPTH = 8
-MAX_ATTRIBUTE_BYTES = 1 << 20
 # Deflate cannot do better than 1032 : 1.
 MAX_COMPRESSION = 1100
 CHILD_SECONDS = 30
@@ -251,37 +248,17 @@ def _check_dataset(path, name, dataset):
 
 
 def _read_about(path, file):
-    raw_name = ATTRIBUTE.encode("ascii")
+    raw_name = KEY.encode("ascii")
     if not h5py.h5a.exists(file.id, raw_name):
         return {}
     attribute = h5py.h5a.open(file.id, raw_name)
     kind = attribute.get_type()
     if not isinstance(kind, h5py.h5t.TypeStringID) \
             or attribute.get_space().get_simple_extent_type() != h5py.h5s.SCALAR:
-        raise weights_error(path, f"the attribute {ATTRIBUTE!r} is not a text")
-    if kind.get_size() > MAX_ATTRIBUTE_BYTES:
-        raise weights_error(path, f"the attribute {ATTRIBUTE!r} is too long")
-    text = file.attrs[ATTRIBUTE]
-    if len(text) > MAX_ATTRIBUTE_BYTES:
-        raise weights_error(path, f"the attribute {ATTRIBUTE!r} is too long")
-    try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
-        about = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise weights_error(
-            path, f"the attribute {ATTRIBUTE!r} is not JSON ({reason(error)})") from error
-    if not isinstance(about, dict):
-        raise weights_error(path, f"the attribute {ATTRIBUTE!r} is not a JSON object")
-    version = about.get("format")
-    if version != FORMAT or isinstance(version, bool):
-        raise weights_error(path, f"is of format {json.dumps(version)[:40]}; format {FORMAT} is "
-                                  "read here")
-    return about
-
-
-def _refuse_constant(name):
-    raise ValueError(f"{name} is not JSON")
+        raise weights_error(path, f"the attribute {KEY!r} is not a text")
+    if kind.get_size() > MAX_BYTES:
+        raise weights_error(path, f"the attribute {KEY!r} is too long")
+    return from_text(path, file.attrs[KEY])
 
 
 def read_tensor(path, name, dataset):

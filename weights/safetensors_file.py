@@ -10,7 +10,9 @@ import struct
 import numpy as np
 
 from tinyfcn.weights.bfloat16 import widen
+from tinyfcn.weights.description import KEY, from_text, to_text
 from tinyfcn.weights.errors import weights_error
+from tinyfcn.weights.replacing import replacing, sync, to_store
 from tinyfcn.weights.tensors import (
     MAX_RANK, MAX_TENSORS, Tensors, check_name, check_tensor, map_file, native, short, view)
 
@@ -45,10 +47,11 @@ def read(path):
     table, begin = _read_table(path)
     _examine_by_library(path)
     data = map_file(path)
-    tensors = Tensors(path, "safetensors")
-    metadata = table.pop(METADATA, None)
-    if isinstance(metadata, dict) and metadata:
-        tensors.notes.append("says of itself " + short(json.dumps(metadata), 200))
+    metadata = table.pop(METADATA, {})
+    tensors = Tensors(path, "tinyfcn model (safetensors)" if KEY in metadata else "safetensors")
+    others = {key: value for key, value in metadata.items() if key != KEY}
+    if others:
+        tensors.notes.append("says of itself " + short(json.dumps(others), 200))
     if len(table) > MAX_TENSORS:
         raise weights_error(path, f"more than {MAX_TENSORS} tensors")
     for name, entry in table.items():
@@ -65,25 +68,39 @@ def read(path):
     return tensors
 
 
-def write(path, tensors):
-    """Write tensors with the library, into a new file.
-
-    Parameters
-    ----------
-    path : str or path-like
-    tensors : dict of str to ndarray
+def describe(path):
+    """Read what a file of this project says of itself, as `hdf5_file.describe` does.
 
     Raises
     ------
-    WeightsError, OSError
+    WeightsError
+    """
+    table, _ = _read_table(path)
+    _examine_by_library(path)
+    metadata = table.get(METADATA, {})
+    return from_text(path, metadata[KEY]) if KEY in metadata else {}
+
+
+def write(path, tensors, about, dtype=None):
+    """Write tensors and their description, in one step: all of the new file or all of the old.
+
+    Takes what `hdf5_file.write` takes; all tensors are in memory together.
+
+    Raises
+    ------
+    WeightsError
     """
     library = _library(path)
     from safetensors.numpy import save_file
 
-    try:
-        save_file({name: np.ascontiguousarray(array) for name, array in tensors.items()}, path)
-    except library.SafetensorError as error:
-        raise weights_error(path, f"cannot be written: {short(str(error), 160)}") from error
+    metadata = {KEY: to_text(path, about)}
+    stored = {name: to_store(path, name, tensor, dtype) for name, tensor in tensors.items()}
+    with replacing(path, sum(tensor.nbytes for tensor in stored.values())) as temporary:
+        try:
+            save_file(stored, temporary, metadata)
+        except library.SafetensorError as error:
+            raise OSError(None, str(error)) from error
+        sync(temporary)
 
 
 def _read_table(path):
@@ -103,8 +120,10 @@ def _read_table(path):
     except (ValueError, RecursionError) as error:
         raise weights_error(path, f"damaged safetensors file: its table is no JSON object of "
                                   f"tensors ({short(str(error), 120)})") from error
-    if not isinstance(table, dict):
-        raise weights_error(path, "damaged safetensors file: its table is no JSON object")
+    if not isinstance(table, dict) or not isinstance(table.get(METADATA, {}), dict) \
+            or not all(isinstance(text, str) for text in table.get(METADATA, {}).values()):
+        raise weights_error(path, "damaged safetensors file: its table is no JSON object of "
+                                  "tensors")
     return table, 8 + length
 
 
