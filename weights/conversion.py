@@ -92,8 +92,7 @@ class OwnTensors(Mapping):
                 place = target[start:start + step]
                 part = stored[(0,) * lead + (slice(start, start + step),)]
                 np.copyto(place, np.asarray(part).reshape(place.shape), casting="same_kind")
-                if part.nbytes * 2 > SLICE:  # of a mapped file: else all of it would stay in memory
-                    forget(stored)
+                forget(stored)
 
     def _shape(self, name):
         layer, kind = _split(name)
@@ -153,7 +152,7 @@ def _groups(tensors, layout, table):
     """
     layers = "|".join(map(re.escape, table))
     kinds = "|".join(f"(?P<{kind}>{suffix})" for kind, suffix in layout.kinds.items())
-    pattern = re.compile(rf"((?:.*[./])?)({layers})(?:{kinds})", re.DOTALL)
+    pattern = re.compile(rf"((?:.*?[./])??)({layers})(?:{kinds})", re.DOTALL)
     groups = {}
     for name in tensors:
         match = pattern.fullmatch(name) if len(name) <= MAX_NAME else None
@@ -179,7 +178,7 @@ def _channels(tensors, sources, layout, table):
             continue
         name = sources.get(f"{layer}/weights")
         shape = () if name is None else tensors[name].shape
-        if len(shape) != 4:
+        if len(shape) != 4 or f"{layer}/bias" not in sources:
             return None
         kh, kw, inputs, outputs = (shape[i] for i in _order(layer, layout))
         # Two groups of AlexNet's see half of the channels each.
