@@ -27,7 +27,8 @@ LEVELS = (
     ("models",),
     ("descriptions", "loading", "losses", "optimizers", "metrics", "gradient_check", "origins",
      "peers"),
-    ("console", "drawing", "inference", "training", "evaluation"),
+    ("console", "classification", "drawing", "inference", "training", "evaluation"),
+    ("photos",),
     ("classify", "segment", "train", "evaluate", "gradcheck", "benchmark"),
 )
 COMMANDS = LEVELS[-1]

@@ -88,21 +88,32 @@ def number(kind, low, high=math.inf, above=False, below=False):
     return parse
 
 
-def find_weights(options, otherwise=""):
+def find_weights(options, otherwise="", default="fcn8s"):
     """The file of `options.weights`, else the one that comes with tinyfcn for `options.model`.
 
-    Raises CommandError where there is none; `otherwise` says what else a user can do.
+    Raises CommandError where there is none; `otherwise` says what else a user can do, and
+    `default` is the model where none is named.
     """
     from . import weights
 
     if options.weights is not None:
         return options.weights
-    model = options.model or "fcn8s"
+    model = options.model or default
     path = weights.shipped(model)
     if path is None:
         message = f"no weights for {model} come with tinyfcn: give a file with --weights"
         raise CommandError(message + otherwise, WEIGHTS)
     return os.fspath(path)
+
+
+def check_layout(parser, options):
+    """Let the parser refuse an `options.layout` that there is not."""
+    if options.layout is None:
+        return
+    from .weights.layouts import LAYOUTS
+
+    if options.layout not in LAYOUTS:
+        parser.error(f"no layout {options.layout}; there are {', '.join(LAYOUTS)}")
 
 
 def say(line):

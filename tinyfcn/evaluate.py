@@ -37,12 +37,19 @@ def _parse(argv):
         "--weights", metavar="FILE", help="weight file (default: the one that comes with tinyfcn)"
     )
     parser.add_argument(
+        "--layout",
+        metavar="NAME",
+        help="where the weights come from, if that cannot be told from their names and shapes",
+    )
+    parser.add_argument(
         "--model",
         choices=console.MODELS,
         help="the net (default: what the weight file holds; fcn8s without one)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    console.check_layout(parser, options)
+    return options
 
 
 def _run(options):
@@ -84,7 +91,7 @@ def _load_net(path, options, classes):
 
     try:
         digest = sha256(path)
-        net = loading.load_model(path, model=options.model)
+        net = loading.load_model(path, model=options.model, layout=options.layout)
     except WeightsError as error:
         raise console.CommandError(error, console.WEIGHTS) from None
     if net.name not in console.MODELS:

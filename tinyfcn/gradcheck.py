@@ -12,7 +12,15 @@ import sys
 from . import console
 
 PROGRAM = "tinyfcn-gradcheck"
-NETS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "vgg16")
+NETS = (
+    "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn_alexnet", "lenet", "alexnet", "caffenet",
+    "alexnet-single-tower", "vgg11", "vgg13", "vgg16", "vgg19",
+)
+# The smallest images that classifiers are checked with; they have no geometry.
+INPUT_SIZES = {
+    "lenet": 18, "alexnet": 67, "caffenet": 67, "alexnet-single-tower": 63, "vgg11": 48,
+    "vgg13": 48, "vgg16": 48, "vgg19": 48,
+}
 LAYERS = (
     "Add", "BatchNorm", "Convolution", "Crop", "Dropout", "Linear", "LocalResponseNormalization",
     "MaxPooling", "ReLU", "Scale", "TransposedConvolution", "softmax_loss",
@@ -150,22 +158,28 @@ def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(
         One of `NETS`.
     seed : int
     geometry : "same" or "caffe"
-        vgg16 has none.
+        Of an FCN.
     batch_norm : bool
+        Of an FCN or a VGG.
     entries : int
         How many entries of each array to compare one by one; a direction is compared besides.
     size : (h, w)
-        Of the images; vgg16 has its own.
+        Of the images; classifiers have their own, `INPUT_SIZES`.
     """
     import numpy as np
 
     from . import models
     from .gradient_check import Settings, check_gradients
 
-    options = {"width": 1 / 16, "fc_channels": 16, "batch_norm": batch_norm, "seed": seed}
-    if name == "vgg16":
-        size, geometry = (48, 48), ""
-        options["input_size"] = 48
+    options = {"seed": seed}
+    if name != "lenet":
+        options |= {"width": 1 / 16, "fc_channels": 16}
+    if has_batch_norm(name):
+        options["batch_norm"] = batch_norm
+    if name in INPUT_SIZES:
+        geometry = ""
+        options["input_size"] = INPUT_SIZES[name]
+        size = (INPUT_SIZES[name],) * 2
     else:
         options |= {"geometry": geometry, "upsampling": "learned"}
     net = models.BY_NAME[name](classes=3, init="scratch", dtype=np.float64, **options)
@@ -178,10 +192,16 @@ def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(
         f"{node.inputs[0]}/bias" for node in net.nodes if node.name.startswith("bn")
     ]
     # Padded by 100 on all sides, one image is large enough.
-    x = rng.standard_normal((1 if geometry == "caffe" else 2, *size, 3))
+    channels = net.arguments["in_channels"]
+    x = rng.standard_normal((1 if geometry == "caffe" else 2, *size, channels))
     label = " ".join(filter(None, (name, geometry, "batch norm" if batch_norm else "")))
     settings = Settings(seed, entries, threshold=1e-5)
     yield from check_gradients(net, x, name=label, settings=settings, skip=skip)
+
+
+def has_batch_norm(name):
+    """Whether a net can have batch norm."""
+    return name.startswith(("fcn", "vgg"))
 
 
 def _rows(options):
@@ -196,8 +216,9 @@ def _rows(options):
         yield from check_net("fcn8s", options.seed, "caffe", entries=0, size=(3, 5))
     elif options.net is not None:
         yield from check_net(options.net, options.seed, entries=4)
-        yield from check_net(options.net, options.seed, batch_norm=True)
-        if options.net != "vgg16":
+        if has_batch_norm(options.net):
+            yield from check_net(options.net, options.seed, batch_norm=True)
+        if options.net not in INPUT_SIZES:
             yield from check_net(options.net, options.seed, "caffe", entries=0, size=(3, 5))
 
 

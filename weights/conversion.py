@@ -178,7 +178,7 @@ def _channels(tensors, sources, layout, table):
             continue
         name = sources.get(f"{layer}/weights")
         shape = () if name is None else tensors[name].shape
-        if len(shape) != 4:
+        if len(shape) != 4 or f"{layer}/bias" not in sources:
             return None
         kh, kw, inputs, outputs = (shape[i] for i in _order(layer, layout))
         # Two groups of AlexNet's see half of the channels each.

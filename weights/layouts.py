@@ -116,7 +116,7 @@ class Layout(NamedTuple):
     name, about : str
     tables : tuple of dict
         {layer in the file: layer here} of each net that comes from there. All convolutions of a
-        net must be in a file, what follows them may be.
+        net must be in a file, with their biases; what follows them may be.
     kinds : dict of str
         {parameter here: regular expression of what follows the layer's name in the file}.
     axes : str

@@ -53,5 +53,5 @@ def test_wrong_shape():
 
 
 def test_wrong_channel_order():
-    with pytest.raises(ValueError, match="RGB or BGR, not 'GBR'"):
+    with pytest.raises(ValueError, match="RGB, BGR or grey, not 'GBR'"):
         preprocess(np.zeros((2, 2, 3), np.uint8), {**CAFFE, "channel_order": "GBR"})
