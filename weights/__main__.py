@@ -101,7 +101,7 @@ def _inspect(options):
         "sha256": weights.sha256(path),
     }
     if layout is not None:
-        about["net"] = _net(path, tensors, layout)
+        about["net"] = _net(path, layouts.to_own(tensors, layout))
     about["tensors"] = [
         {"name": name, "shape": list(tensors[name].shape), "dtype": str(tensors[name].dtype),
          "min": numbers.low, "max": numbers.high, "nan": numbers.nan,
@@ -110,14 +110,13 @@ def _inspect(options):
     return _done(json.dumps(about) if options.json else _inspection(about))
 
 
-def _net(path, tensors, layout):
-    """(model, arguments) that tensors of a known layout are for, or None."""
+def _net(path, tensors):
+    """The model, and its arguments, that tensors in tinyfcn's layout are for, or None."""
     from tinyfcn.origins import identify
-    from tinyfcn.weights import layouts
     from tinyfcn.weights.errors import WeightsError
 
     try:
-        model, arguments = identify(path, layouts.to_own(tensors, layout))
+        model, arguments = identify(path, tensors)
     except WeightsError:
         # Convolutions alone, for instance.
         return None
@@ -257,6 +256,7 @@ def _comparison(about, result):
 def _convert(options):
     from tinyfcn import weights
     from tinyfcn.weights import layouts
+    from tinyfcn.weights.errors import weights_error
     from tinyfcn.weights.inspection import statistics
 
     path, name = options.file, options.layout
@@ -279,24 +279,23 @@ def _convert(options):
     about["converted"] = {"from": tensors.format, "layout": layout and layout.name,
                           "sha256": weights.sha256(path)}
     _warn_of_nan(path, {key: statistics(array) for key, array in tensors.items()})
-    if layout is not None and layout.preprocessing is not None:
-        about |= _describe(path, tensors, layout)
     if layout is not None:
         try:
             tensors = layouts.to_own(tensors, layout)
         except ValueError as error:
-            from tinyfcn.weights.errors import weights_error
-
             raise weights_error(path, str(error)) from None
+        if layout.preprocessing is not None:
+            about |= _describe(path, tensors)
     weights.write(options.out, tensors, about, options.dtype)
     return _done(f"{console_line(options.out)}: {len(tensors)} tensors"
                  + (f", from {layout.name} to tinyfcn's names and order" if layout else ""))
 
 
-def _describe(path, tensors, layout):
+def _describe(path, tensors):
     """What the tables know of a file: what it takes to build the net again and feed it."""
+    layout = tensors.layout
     about = {"preprocessing": dict(layout.preprocessing)}
-    net = _net(path, tensors, layout)
+    net = _net(path, tensors)
     if net is not None:
         about |= net
         classes = net["arguments"].get("classes")

@@ -16,7 +16,8 @@ from tinyfcn.weights.errors import one_line, weights_error
 TRIES = 5
 FIRST_WAIT = 1.0
 TIMEOUT = 30
-BLOCK_BYTES = 1 << 18
+# What is lost of a block when the connection is cut comes again.
+BLOCK_BYTES = 1 << 14
 # Of files whose size is not known: more is no weight file of the catalogue.
 MAX_BYTES = 2 << 30
 

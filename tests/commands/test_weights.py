@@ -25,9 +25,10 @@ def run(capsys):
 
 @pytest.fixture
 def lenet():
-    """Caffe's LeNet, narrow: {layer: (weights OIHW or OI, bias)}."""
+    """Caffe's LeNet: {layer: (weights OIHW or OI, bias)}."""
     rng = np.random.default_rng(5)
-    shapes = {"conv1": (2, 1, 5, 5), "conv2": (3, 2, 5, 5), "ip1": (6, 48), "ip2": (10, 6)}
+    shapes = {"conv1": (20, 1, 5, 5), "conv2": (50, 20, 5, 5), "ip1": (500, 800),
+              "ip2": (10, 500)}
     return {name: (rng.standard_normal(shape, np.float32),
                    rng.standard_normal(shape[0], np.float32)) for name, shape in shapes.items()}
 
@@ -53,7 +54,7 @@ def test_inspect_says_all(run, npz, lenet):
     assert weights.sha256(npz) in out
     line = next(line for line in out.splitlines() if line.startswith("conv2/0"))
     array = lenet["conv2"][0]
-    assert line.split() == ["conv2/0", "3x2x5x5", "float32", f"{array.min():.6g}",
+    assert line.split() == ["conv2/0", "50x20x5x5", "float32", f"{array.min():.6g}",
                             f"{array.max():.6g}", "0", "0"]
     assert f"8 tensors, {sum(a.nbytes for a in caffe_names(lenet).values())} bytes" in out
 
@@ -68,7 +69,7 @@ def test_inspect_in_json(run, npz, lenet):
     assert about["sha256"] == weights.sha256(npz)
     assert [t["name"] for t in about["tensors"]] == list(caffe_names(lenet))
     assert about["tensors"][0] == {
-        "name": "conv1/0", "shape": [2, 1, 5, 5], "dtype": "float32",
+        "name": "conv1/0", "shape": [20, 1, 5, 5], "dtype": "float32",
         "min": float(lenet["conv1"][0].min()), "max": float(lenet["conv1"][0].max()),
         "nan": 0, "infinite": 0}
 
@@ -119,7 +120,7 @@ def own(lenet):
     out = {}
     for name, (array, bias) in lenet.items():
         if name == "ip1":
-            array = array.reshape(6, 3, 4, 4).transpose(2, 3, 1, 0).reshape(48, 6)
+            array = array.reshape(500, 50, 4, 4).transpose(2, 3, 1, 0).reshape(800, 500)
         elif array.ndim == 4:
             array = array.transpose(2, 3, 1, 0)
         else:

@@ -103,22 +103,31 @@ def test_a_file_comes_once_into_the_cache(server, known, tmp_path):
     assert os.listdir(tmp_path / "new" / "cache") == ["weights.bin"]
 
 
+def begins(asked, cut, blocks=1):
+    """What was asked for begins at the cut, or within the last blocks before it."""
+    start = 0 if asked is None else int(asked.removeprefix("bytes=").removesuffix("-"))
+    assert cut - blocks * fetching.BLOCK_BYTES < start <= cut + blocks * fetching.BLOCK_BYTES
+
+
 def test_a_connection_that_is_cut_goes_on_where_it_was(server, known, tmp_path):
     server.plan = [{"cut": 300_000}, {"cut": 1}, {"cut": 0}, {"cut": 400_000}]
     assert content_of(fetching.fetch(known, tmp_path)) == CONTENT
-    assert server.asked == [None, "bytes=300000-", "bytes=300001-", "bytes=300001-",
-                            "bytes=700001-"]
+    begins(server.asked[0], 0)
+    begins(server.asked[1], 300_000)
+    begins(server.asked[4], 700_000 - fetching.BLOCK_BYTES, 2)
+    assert len(server.asked) == 5
 
 
 def test_a_later_call_goes_on_too(server, known, tmp_path):
     server.plan = [{"cut": 250_000}] + [{"cut": 0}] * fetching.TRIES
-    with pytest.raises(FetchError, match="250000 bytes are kept to go on from"):
+    with pytest.raises(FetchError, match="24[0-9]{4} bytes are kept to go on from"):
         fetching.fetch(known, tmp_path)
     assert os.listdir(tmp_path) == ["weights.bin.part"]
     server.plan.clear()
     server.asked.clear()
     assert content_of(fetching.fetch(known, tmp_path)) == CONTENT
-    assert server.asked == ["bytes=250000-"]
+    assert len(server.asked) == 1
+    begins(server.asked[0], 250_000)
     assert os.listdir(tmp_path) == ["weights.bin"]
 
 
@@ -130,7 +139,8 @@ def test_a_server_without_ranges_begins_again(server, known, tmp_path):
 def test_a_server_that_goes_on_elsewhere_is_not_believed(server, known, tmp_path):
     server.plan = [{"cut": 300_000}, {"start": 0}]
     assert content_of(fetching.fetch(known, tmp_path)) == CONTENT
-    assert server.asked == [None, "bytes=300000-", None]
+    assert len(server.asked) == 3 and server.asked[2] is None
+    begins(server.asked[1], 300_000)
 
 
 def test_a_part_that_is_whole_already(server, known, tmp_path):
