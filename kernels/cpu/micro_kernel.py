@@ -42,7 +42,7 @@ from .simd import (
     store,
 )
 
-ROWS = (14, 12, 10, 8) if BITS == 512 else (6, 4)
+ROWS = range(8, 15) if BITS == 512 else range(4, 7)
 TILE_ROWS = max(ROWS)
 TILE_VECTORS = 2
 
