@@ -385,7 +385,7 @@ def test_caffes_alexnets(tmp_path, name):
 
 @pytest.mark.parametrize("name, scales", [("fcn8s", (1, 1)), ("fcn8s-atonce", (0.01, 0.0001))])
 @pytest.mark.parametrize("how", ["old", "checkpoint", "safetensors", "caffe", "matconvnet"])
-def test_fcn8s(tmp_path, photo, how, name, scales):
+def test_fcn8s(tmp_path, photo, how, name, scales, caplog):
     theirs = random(FCN8s())
     photo = photo[:75, :110]
     path, preprocessing = tmp_path / "weights", CAFFENET_BGR
@@ -408,9 +408,13 @@ def test_fcn8s(tmp_path, photo, how, name, scales):
             scipy_io.savemat(file, {"params": records, "layers": np.zeros(0)})
     else:
         save(path, theirs.state_dict(), how)
-    net = tinyfcn.load_model(path, name)
+    with caplog.at_level(logging.INFO, "tinyfcn"):
+        net = tinyfcn.load_model(path, name)
     assert net.name == name and net.arguments["geometry"] == "caffe"
     assert net.class_names == list(VOC_CLASSES)
+    assert caplog.messages[0].endswith(
+        f"; {name} with 21 classes, for {'RGB' if how == 'matconvnet' else 'BGR'} - "
+        + ("(122.679, 116.669, 104.007)" if how == "matconvnet" else "(104.007, 116.669, 122.679)"))
     with torch.no_grad():
         expected = theirs(image(photo, preprocessing), scales).numpy().transpose(0, 2, 3, 1)
     assert_close(answer(net, photo), expected)

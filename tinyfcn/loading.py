@@ -217,8 +217,10 @@ def _load(net, file, allow_partial=False):
     for name, value in settings.items():
         setattr(net, name, value)
     if file.tensors is not None:
-        logger.info("%s: recognised as %s, %s", file.path, file.tensors.layout.name,
-                    file.tensors.layout.about)
+        layout = file.tensors.layout
+        logger.info("%s: recognised as %s, %s; %s with %s classes, for %s", file.path, layout.name,
+                    layout.about, net.name, net.arguments.get("classes", "unknown"),
+                    _in_words(net.preprocessing))
     if problems:
         logger.warning("%s: does not fit %s, loaded in part: %s", file.path, net.name, problems)
     if starts:
@@ -305,6 +307,18 @@ def _settings(net, file):
     if same_classes and layout.class_names is not None and len(layout.class_names) == classes:
         settings["class_names"] = list(layout.class_names)
     return settings
+
+
+def _in_words(preprocessing):
+    """What a net sees, such as "BGR - (103.939, 116.779, 123.68)"."""
+    words = preprocessing["channel_order"]
+    if preprocessing["scale"] != 1:
+        words += f" * {preprocessing['scale']:.4g}"
+    for sign, key, nothing in ("-", "mean", 0), ("/", "std", 1):
+        numbers = preprocessing[key]
+        if any(number != nothing for number in numbers):
+            words += f" {sign} ({', '.join(f'{number:g}' for number in numbers)})"
+    return words
 
 
 def _warn_of_differences(path, net, about):

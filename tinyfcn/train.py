@@ -215,7 +215,8 @@ def _build_net(config, classes, folder):
             raise ValueError(f"no such net: {config['model']}")
         net = models.BY_NAME[config["model"]](
             classes=len(classes.names),
-            init="scratch",
+            # Score layers that other weights leave alone start at zero, as the authors' do.
+            init="classifier" if config["init"] else "scratch",
             seed=config["recipe"].seed,
             **config["net"],
         )

@@ -245,4 +245,5 @@ def test_a_real_digit(folder, test_data, capsys):
     code, out, err = run(capsys, "digit.png", "large.png", "--weights", path, "--top", "1")
     assert code == 0
     assert out[1].split() == out[3].split() == ["100.0", "%", "7"]
-    assert err == [f"tinyfcn-classify: {path}: recognised as caffe-lenet, Caffe's LeNet for MNIST"]
+    assert err == [f"tinyfcn-classify: {path}: recognised as caffe-lenet, Caffe's LeNet for MNIST; "
+                   "lenet with 10 classes, for grey * 0.003906"]
