@@ -150,7 +150,7 @@ def _multiply(m, n, job, v, base, tap_step, channels, depth, u, u_step, bias, y,
     below_all = v.dtype.type(-np.inf)
     slots = (job.last_tile - job.first_tile + rows - 1) // rows * rows
     starts = np.arange(slots) * width
-    product_step = slots * width
+    product_step = slots * width + lanes(v)
     for panel in range(job.first_panel, job.last_panel):
         columns = min(width, y_shape[3] - panel * width)
         for tap in range(n * n):
@@ -288,7 +288,7 @@ def forward(x, u, bias, y_shape, m, r, padding, relu=False, pool=False, blocks=N
     tap_step = apart(slots * channels, dtype)
     v = memory.empty((1 if blocks.split else workers, n * n * tap_step), dtype)
     numbers = (n * n + m * m) * lane_count + width + max(
-        n * n * blocks.tiles * width, n * n * channels)
+        n * n * (blocks.tiles * width + lane_count), n * n * channels)
     scratch = memory.scratch(workers, numbers, dtype)
     bias = np.empty(0, dtype) if bias is None else bias
 
@@ -318,8 +318,8 @@ def choose_blocks(n, total, channels, panels, workers, dtype):
         tiles = PRODUCT_BYTES // (n * n * width * dtype.itemsize)
         tiles = -(-total // -(-total // tiles))
     else:
-        tiles = min(V_BYTES // (n * n * channels * dtype.itemsize), -(-total // workers))
-        tiles = max(LEAST_TILES, tiles)
+        tiles = V_BYTES // (n * n * channels * dtype.itemsize) // TILE_ROWS * TILE_ROWS
+        tiles = min(max(LEAST_TILES, tiles), -(-total // workers))
     tile_rows = best_rows(min(tiles, total))
     return Blocks(-(-min(tiles, total) // tile_rows) * tile_rows, tile_rows, split)
 
