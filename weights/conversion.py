@@ -86,6 +86,10 @@ class OwnTensors(Mapping):
         lead = 0
         while lead < stored.ndim - 1 and stored.shape[lead] == 1 != target.shape[0]:
             lead += 1
+        if isinstance(stored, np.ndarray) and stored.shape == target.shape:
+            # MATLAB's order is Fortran's: slices along the first axis lie all over the file.
+            axis = int(np.argmax(stored.strides))
+            stored, target = np.moveaxis(stored, axis, 0), np.moveaxis(target, axis, 0)
         step = max(1, SLICE * target.shape[0] // (out.size * out.itemsize))
         with np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, target.shape[0], step):
