@@ -389,7 +389,7 @@ def test_fcn8s(tmp_path, photo, how, name, scales, caplog):
     theirs = random(FCN8s())
     photo = photo[:75, :110]
     path, preprocessing = tmp_path / "weights", CAFFENET_BGR
-    arrays = {layer: [p.detach().numpy() for p in module.parameters()]
+    arrays = {layer: [p.detach().numpy().copy() for p in module.parameters()]
               for layer, module in theirs.named_children()}
     if how == "caffe":
         if name == "fcn8s-atonce":
@@ -397,8 +397,14 @@ def test_fcn8s(tmp_path, photo, how, name, scales, caplog):
         caffemodel(path, None, arrays)
     elif how == "matconvnet":
         scipy_io = pytest.importorskip("scipy.io", reason="needs scipy")
-        params = [(f"{layer}_{kind}", a) for layer, pair in arrays.items()
+        # The real file's names, of the nets that the conference paper was about.
+        names = {"upscore2": "score2", "upscore_pool4": "score4", "upscore8": "upsample"}
+        bias = np.linspace(-2, 1, 21, dtype=np.float32)
+        arrays["upscore2"].append(bias)
+        params = [(f"{names.get(layer, layer)}_{kind}", a) for layer, pair in arrays.items()
                   for kind, a in zip(("filter", "bias"), pair)]
+        with torch.no_grad():
+            theirs.score_pool4.bias += torch.from_numpy(bias)
         records = np.empty((1, len(params)), [("name", object), ("value", object)])
         for i, (key, a) in enumerate(params):
             if a.ndim == 4:  # (out, in, h, w), of transposed convolutions (in, out, h, w)

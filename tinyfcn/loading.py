@@ -23,6 +23,9 @@ SCORES = ("score_fr", "score_pool4", "score_pool3", "upscore", "upscore2", "upsc
           "upscore16", "upscore8")
 DENSE = ("fc6", "fc7")
 CLASSES = "fc8"
+# Upsampling layers have no bias here. Where a file has one, the skip's that it is added to takes
+# it: a constant per class is the same before and after either.
+UPSAMPLING_BIASES = {"upscore2/bias": "score_pool4/bias", "upscore_pool4/bias": "score_pool3/bias"}
 
 
 class WeightFile(NamedTuple):
@@ -204,6 +207,10 @@ def _load(net, file, allow_partial=False):
     params = net.params
     stored = dict(file.shapes)
     starts = _starts(net, file, stored)
+    biases = {name: skip for name, skip in UPSAMPLING_BIASES.items() if name in stored
+              and file.tensors is not None and skip in params and stored.get(skip) == stored[name]}
+    for name in biases:
+        del stored[name]
     wanted = {name: array.shape for name, array in params.items()
               if name not in starts or name in stored}
     fitting = [name for name in wanted if name in stored and _same(name, wanted[name],
@@ -213,6 +220,8 @@ def _load(net, file, allow_partial=False):
         raise weights_error(file.path, f"does not fit {net.name}: {problems}")
     settings = _settings(net, file)
     file.read_into({name: params[name] for name in fitting})
+    for name, skip in biases.items():
+        params[skip] += file.tensors[name]
 
     for name, value in settings.items():
         setattr(net, name, value)
