@@ -93,7 +93,7 @@ def load_weights(net, path, layout=None, allow_partial=False):
     return _load(net, _open(path, layout, net.params), allow_partial)
 
 
-def load_model(path, model=None, layout=None):
+def load_model(path, model=None, layout=None, allow_partial=False):
     """Build the net that a file is for and fill it.
 
     Parameters
@@ -104,6 +104,8 @@ def load_model(path, model=None, layout=None):
         the same tensors it is the one meant: "fcn8s-atonce" or "fcn8s", "alexnet" or "caffenet".
     layout : str, optional
         Where the file comes from, as `load_weights` takes it.
+    allow_partial : bool
+        Leave at zero what the file lacks, and only warn of it and of what does not fit.
 
     Returns
     -------
@@ -137,7 +139,7 @@ def load_model(path, model=None, layout=None):
         net = models.BY_NAME[name](**{**arguments, "init": None})
     except (TypeError, ValueError, MemoryError) as error:
         raise weights_error(path, f"no {name} can be built as it describes ({error})") from error
-    _load(net, file)
+    _load(net, file, allow_partial)
     return net
 
 

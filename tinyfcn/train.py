@@ -78,7 +78,7 @@ def _parse(argv):
     add("--data", metavar="DIR", help="the data set")
     add("-o", "--output", metavar="RUN", help="the run's folder, made if it is missing")
     add("--model", choices=console.MODELS, help="the net")
-    add("--init", metavar="FILE", help="begin with the weights of such a net")
+    add("--init", metavar="FILE", help="begin with the weights of such a net or of a classifier")
     width = console.number(float, 0, 16, above=True)
     add("--width", type=width, metavar="X", help="scales VGG's channels")
     channels = console.number(int, 1, 65536)
