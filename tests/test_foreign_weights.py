@@ -380,6 +380,12 @@ def test_caffes_alexnets(tmp_path, name):
         x = F.relu(F.linear(x, *t[layer]))
     assert_close(answer(net, photo), F.linear(x, *t["fc8"]).numpy())
 
+    fcn = models.FCNAlexNet(classes=4, width=1 / 8, fc_channels=DENSE, geometry="caffe")
+    tinyfcn.load_weights(fcn, tmp_path / "weights")
+    np.testing.assert_array_equal(
+        fcn.params["fc6/weights"].reshape(-1, DENSE), net.params["fc6/weights"])
+    assert not fcn.params["score_fr/weights"].any()
+
 
 # ---- FCNs
 
@@ -547,6 +553,19 @@ def test_files_of_no_layout(tmp_path):
         tinyfcn.load_model(path, layout="keras-vgg")
     with pytest.raises(ValueError, match="no layout 'kerass'; there are tinyfcn, caffe-fcn, "):
         tinyfcn.load_model(path, layout="kerass")
+
+
+@pytest.mark.parametrize("lost, cut, message", [
+    (("classifier.0.weight", "classifier.0.bias"), (), "fc6/weights missing"),
+    (("classifier.3.weight",), (), "1 missing: fc7/weights"),
+    ((), ("classifier.6.weight", "classifier.6.bias"), "a layer without channels or classes"),
+])
+def test_parts_of_a_net(tmp_path, lost, cut, message):
+    path = tmp_path / "net.pth"
+    state = state_without(torchvision_vgg16(), *lost)
+    save(path, {key: value[:0] if key in cut else value for key, value in state.items()}, "zip")
+    with pytest.raises(WeightsError, match=message):
+        tinyfcn.load_model(path)
 
 
 def test_another_model_than_the_file_is_for(tmp_path):

@@ -223,7 +223,8 @@ def _load(net, file, allow_partial=False):
     settings = _settings(net, file)
     file.read_into({name: params[name] for name in fitting})
     for name, skip in biases.items():
-        params[skip] += file.tensors[name]
+        if skip in fitting:
+            params[skip] += file.tensors[name]
 
     for name, value in settings.items():
         setattr(net, name, value)
@@ -243,7 +244,8 @@ def _load(net, file, allow_partial=False):
         # Unlike np.isfinite(array), the two ends take no memory; a NaN is both of them.
         if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
             logger.warning("%s: %s holds NaN or infinite values", file.path, name)
-    _warn_of_differences(file.path, net, file.about)
+    if not starts:
+        _warn_of_differences(file.path, net, file.about)
     return file.about
 
 
