@@ -415,7 +415,8 @@ def test_fcn8s(tmp_path, photo, how, name, scales, caplog):
         for i, (key, a) in enumerate(params):
             if a.ndim == 4:  # (out, in, h, w), of transposed convolutions (in, out, h, w)
                 a = a.transpose(2, 3, 1, 0)
-            records[0, i] = key, to_rgb(key.removesuffix("_filter"), a) if a.ndim == 4 else a[:, None]
+                a = to_rgb(key.removesuffix("_filter"), a)
+            records[0, i] = key, a if a.ndim == 4 else a[:, None]
         with open(path, "wb") as file:
             scipy_io.savemat(file, {"params": records, "layers": np.zeros(0)})
     else:

@@ -87,7 +87,8 @@ def _model(shapes, layout):
 
 
 def _size(shapes, layers, axis):
-    return next(shapes[f"{layer}/weights"][axis] for layer in layers if f"{layer}/weights" in shapes)
+    name = next(f"{layer}/weights" for layer in layers if f"{layer}/weights" in shapes)
+    return shapes[name][axis]
 
 
 def _side(path, shapes, dense, last):
