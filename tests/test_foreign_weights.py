@@ -380,16 +380,22 @@ def test_caffes_alexnets(tmp_path, name):
         x = F.relu(F.linear(x, *t[layer]))
     assert_close(answer(net, photo), F.linear(x, *t["fc8"]).numpy())
 
+    fcn = models.FCNAlexNet(classes=4, width=1 / 8, fc_channels=DENSE, geometry="caffe")
+    tinyfcn.load_weights(fcn, tmp_path / "weights")
+    np.testing.assert_array_equal(
+        fcn.params["fc6/weights"].reshape(-1, DENSE), net.params["fc6/weights"])
+    assert not fcn.params["score_fr/weights"].any()
+
 
 # ---- FCNs
 
 @pytest.mark.parametrize("name, scales", [("fcn8s", (1, 1)), ("fcn8s-atonce", (0.01, 0.0001))])
 @pytest.mark.parametrize("how", ["old", "checkpoint", "safetensors", "caffe", "matconvnet"])
-def test_fcn8s(tmp_path, photo, how, name, scales):
+def test_fcn8s(tmp_path, photo, how, name, scales, caplog):
     theirs = random(FCN8s())
     photo = photo[:75, :110]
     path, preprocessing = tmp_path / "weights", CAFFENET_BGR
-    arrays = {layer: [p.detach().numpy() for p in module.parameters()]
+    arrays = {layer: [p.detach().numpy().copy() for p in module.parameters()]
               for layer, module in theirs.named_children()}
     if how == "caffe":
         if name == "fcn8s-atonce":
@@ -397,20 +403,31 @@ def test_fcn8s(tmp_path, photo, how, name, scales):
         caffemodel(path, None, arrays)
     elif how == "matconvnet":
         scipy_io = pytest.importorskip("scipy.io", reason="needs scipy")
-        params = [(f"{layer}_{kind}", a) for layer, pair in arrays.items()
+        # The real file's names, of the nets that the conference paper was about.
+        names = {"upscore2": "score2", "upscore_pool4": "score4", "upscore8": "upsample"}
+        bias = np.linspace(-2, 1, 21, dtype=np.float32)
+        arrays["upscore2"].append(bias)
+        params = [(f"{names.get(layer, layer)}_{kind}", a) for layer, pair in arrays.items()
                   for kind, a in zip(("filter", "bias"), pair)]
+        with torch.no_grad():
+            theirs.score_pool4.bias += torch.from_numpy(bias)
         records = np.empty((1, len(params)), [("name", object), ("value", object)])
         for i, (key, a) in enumerate(params):
             if a.ndim == 4:  # (out, in, h, w), of transposed convolutions (in, out, h, w)
                 a = a.transpose(2, 3, 1, 0)
-            records[0, i] = key, to_rgb(key.removesuffix("_filter"), a) if a.ndim == 4 else a[:, None]
+                a = to_rgb(key.removesuffix("_filter"), a)
+            records[0, i] = key, a if a.ndim == 4 else a[:, None]
         with open(path, "wb") as file:
             scipy_io.savemat(file, {"params": records, "layers": np.zeros(0)})
     else:
         save(path, theirs.state_dict(), how)
-    net = tinyfcn.load_model(path, name)
+    with caplog.at_level(logging.INFO, "tinyfcn"):
+        net = tinyfcn.load_model(path, name)
     assert net.name == name and net.arguments["geometry"] == "caffe"
     assert net.class_names == list(VOC_CLASSES)
+    assert caplog.messages[0].endswith(
+        f"; {name} with 21 classes, for {'RGB' if how == 'matconvnet' else 'BGR'} - "
+        + ("(122.679, 116.669, 104.007)" if how == "matconvnet" else "(104.007, 116.669, 122.679)"))
     with torch.no_grad():
         expected = theirs(image(photo, preprocessing), scales).numpy().transpose(0, 2, 3, 1)
     assert_close(answer(net, photo), expected)
@@ -537,6 +554,19 @@ def test_files_of_no_layout(tmp_path):
         tinyfcn.load_model(path, layout="keras-vgg")
     with pytest.raises(ValueError, match="no layout 'kerass'; there are tinyfcn, caffe-fcn, "):
         tinyfcn.load_model(path, layout="kerass")
+
+
+@pytest.mark.parametrize("lost, cut, message", [
+    (("classifier.0.weight", "classifier.0.bias"), (), "fc6/weights missing"),
+    (("classifier.3.weight",), (), "1 missing: fc7/weights"),
+    ((), ("classifier.6.weight", "classifier.6.bias"), "a layer without channels or classes"),
+])
+def test_parts_of_a_net(tmp_path, lost, cut, message):
+    path = tmp_path / "net.pth"
+    state = state_without(torchvision_vgg16(), *lost)
+    save(path, {key: value[:0] if key in cut else value for key, value in state.items()}, "zip")
+    with pytest.raises(WeightsError, match=message):
+        tinyfcn.load_model(path)
 
 
 def test_another_model_than_the_file_is_for(tmp_path):

@@ -25,13 +25,14 @@ class Classifier:
     Raises
     ------
     ValueError
-        It takes neither 1 nor 3 channels.
+        It takes other channels than red, green and blue, or grey.
     """
 
     def __init__(self, net):
         self.input_size = net.arguments["input_size"]
         channels = net.arguments.get("in_channels", 3)
-        if channels != len(net.preprocessing["mean"]) or channels not in (1, 3):
+        grey = net.preprocessing["channel_order"] == "grey"
+        if channels != (1 if grey else 3):
             raise ValueError(f"takes {channels} channels; a photo has 3, or 1 if it is grey")
         self.dtype = next(array.dtype for array in net.params.values())
         self.preprocessing = net.preprocessing

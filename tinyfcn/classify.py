@@ -141,7 +141,7 @@ def _load(options, path):
     from tinyfcn.weights import WeightsError, sha256
 
     try:
-        net = loading.load_model(path, model=options.model, layout=options.layout)
+        net = loading.load_model(path, **console.loading_options(options))
         if net.name not in MODELS:
             raise console.CommandError(
                 f"{printable(path)}: holds {net.name}, which does not classify photos",
@@ -242,9 +242,7 @@ def _parse(argv):
                         help="the net (default: what the weight file holds)")
     parser.add_argument("--weights", metavar="FILE",
                         help="weight file: Caffe, Keras, PyTorch, safetensors, NumPy or HDF5")
-    parser.add_argument("--layout", metavar="NAME",
-                        help="where the weights come from, if that cannot be told from their "
-                             "names and shapes, such as torchvision-vgg-caffe")
+    console.add_loading_options(parser)
     parser.add_argument("--top", type=console.number(int, 1), default=5, metavar="N",
                         help="how many classes to tell (default: 5)")
     parser.add_argument("--labels", metavar="FILE",

@@ -106,6 +106,22 @@ def find_weights(options, otherwise="", default="fcn8s"):
     return os.fspath(path)
 
 
+def add_loading_options(parser):
+    """Add how a weight file is to be read; see `check_layout` and `loading_options`."""
+    parser.add_argument("--layout", metavar="NAME",
+                        help="where the weights come from, if that cannot be told from their "
+                             "names and shapes, such as torchvision-vgg-caffe")
+    parser.add_argument("--allow-partial", action="store_true",
+                        help="load what fits, and only warn of what is missing (it stays zero), "
+                             "unused or misshaped")
+
+
+def loading_options(options):
+    """The keyword arguments of `loading.load_model` that a user chose."""
+    return {"model": options.model, "layout": options.layout,
+            "allow_partial": options.allow_partial}
+
+
 def check_layout(parser, options):
     """Let the parser refuse an `options.layout` that there is not."""
     if options.layout is None:

@@ -110,7 +110,7 @@ def _check_preprocessing(path, value, channels):
     if not isinstance(value, dict) or set(value) != {"channel_order", "scale", "mean", "std"}:
         raise weights_error(
             path, "its preprocessing is not channel_order, scale, mean and std")
-    orders = ("grey",) if channels == 1 else ("RGB", "BGR")
+    orders = ("RGB", "BGR", "grey") if channels == 1 else ("RGB", "BGR")
     if value["channel_order"] not in orders:
         raise weights_error(path, f"channel_order cannot be {shown(value['channel_order'])}")
     if not (_is_number(value["scale"]) and value["scale"] > 0):

@@ -36,11 +36,7 @@ def _parse(argv):
     parser.add_argument(
         "--weights", metavar="FILE", help="weight file (default: the one that comes with tinyfcn)"
     )
-    parser.add_argument(
-        "--layout",
-        metavar="NAME",
-        help="where the weights come from, if that cannot be told from their names and shapes",
-    )
+    console.add_loading_options(parser)
     parser.add_argument(
         "--model",
         choices=console.MODELS,
@@ -91,7 +87,7 @@ def _load_net(path, options, classes):
 
     try:
         digest = sha256(path)
-        net = loading.load_model(path, model=options.model, layout=options.layout)
+        net = loading.load_model(path, **console.loading_options(options))
     except WeightsError as error:
         raise console.CommandError(error, console.WEIGHTS) from None
     if net.name not in console.MODELS:

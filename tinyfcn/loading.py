@@ -23,6 +23,9 @@ SCORES = ("score_fr", "score_pool4", "score_pool3", "upscore", "upscore2", "upsc
           "upscore16", "upscore8")
 DENSE = ("fc6", "fc7")
 CLASSES = "fc8"
+# Upsampling layers have no bias here. Where a file has one, the skip's that it is added to takes
+# it: a constant per class is the same before and after either.
+UPSAMPLING_BIASES = {"upscore2/bias": "score_pool4/bias", "upscore_pool4/bias": "score_pool3/bias"}
 
 
 class WeightFile(NamedTuple):
@@ -90,7 +93,7 @@ def load_weights(net, path, layout=None, allow_partial=False):
     return _load(net, _open(path, layout, net.params), allow_partial)
 
 
-def load_model(path, model=None, layout=None):
+def load_model(path, model=None, layout=None, allow_partial=False):
     """Build the net that a file is for and fill it.
 
     Parameters
@@ -101,6 +104,8 @@ def load_model(path, model=None, layout=None):
         the same tensors it is the one meant: "fcn8s-atonce" or "fcn8s", "alexnet" or "caffenet".
     layout : str, optional
         Where the file comes from, as `load_weights` takes it.
+    allow_partial : bool
+        Leave at zero what the file lacks, and only warn of it and of what does not fit.
 
     Returns
     -------
@@ -134,7 +139,7 @@ def load_model(path, model=None, layout=None):
         net = models.BY_NAME[name](**{**arguments, "init": None})
     except (TypeError, ValueError, MemoryError) as error:
         raise weights_error(path, f"no {name} can be built as it describes ({error})") from error
-    _load(net, file)
+    _load(net, file, allow_partial)
     return net
 
 
@@ -204,6 +209,10 @@ def _load(net, file, allow_partial=False):
     params = net.params
     stored = dict(file.shapes)
     starts = _starts(net, file, stored)
+    biases = {name: skip for name, skip in UPSAMPLING_BIASES.items() if name in stored
+              and file.tensors is not None and skip in params and stored.get(skip) == stored[name]}
+    for name in biases:
+        del stored[name]
     wanted = {name: array.shape for name, array in params.items()
               if name not in starts or name in stored}
     fitting = [name for name in wanted if name in stored and _same(name, wanted[name],
@@ -213,12 +222,17 @@ def _load(net, file, allow_partial=False):
         raise weights_error(file.path, f"does not fit {net.name}: {problems}")
     settings = _settings(net, file)
     file.read_into({name: params[name] for name in fitting})
+    for name, skip in biases.items():
+        if skip in fitting:
+            params[skip] += file.tensors[name]
 
     for name, value in settings.items():
         setattr(net, name, value)
     if file.tensors is not None:
-        logger.info("%s: recognised as %s, %s", file.path, file.tensors.layout.name,
-                    file.tensors.layout.about)
+        layout = file.tensors.layout
+        logger.info("%s: recognised as %s, %s; %s with %s classes, for %s", file.path, layout.name,
+                    layout.about, net.name, net.arguments.get("classes", "unknown"),
+                    _in_words(net.preprocessing))
     if problems:
         logger.warning("%s: does not fit %s, loaded in part: %s", file.path, net.name, problems)
     if starts:
@@ -230,7 +244,8 @@ def _load(net, file, allow_partial=False):
         # Unlike np.isfinite(array), the two ends take no memory; a NaN is both of them.
         if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
             logger.warning("%s: %s holds NaN or infinite values", file.path, name)
-    _warn_of_differences(file.path, net, file.about)
+    if not starts:
+        _warn_of_differences(file.path, net, file.about)
     return file.about
 
 
@@ -305,6 +320,18 @@ def _settings(net, file):
     if same_classes and layout.class_names is not None and len(layout.class_names) == classes:
         settings["class_names"] = list(layout.class_names)
     return settings
+
+
+def _in_words(preprocessing):
+    """What a net sees, such as "BGR - (103.939, 116.779, 123.68)"."""
+    words = preprocessing["channel_order"]
+    if preprocessing["scale"] != 1:
+        words += f" * {preprocessing['scale']:.4g}"
+    for sign, key, nothing in ("-", "mean", 0), ("/", "std", 1):
+        numbers = preprocessing[key]
+        if any(number != nothing for number in numbers):
+            words += f" {sign} ({', '.join(f'{number:g}' for number in numbers)})"
+    return words
 
 
 def _warn_of_differences(path, net, about):

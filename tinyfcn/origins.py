@@ -40,8 +40,13 @@ def identify(path, tensors, model=None):
         if model not in SAME_TENSORS.get(name, ()):
             raise weights_error(path, f"is for {name}, not for {model}")
         name = model
+    dense = "ip1" if name == "lenet" else "fc6"
+    if f"{dense}/weights" not in shapes:
+        raise weights_error(path, f"does not fit {name}: {dense}/weights missing")
     arguments = {"in_channels": _size(shapes, ("conv1_1", "conv1"), 2),
                  "classes": _size(shapes, ("score_fr", "fc8", "ip2"), -1)}
+    if min(arguments.values()) < 1:
+        raise weights_error(path, f"does not fit {name}: a layer without channels or classes")
     if name == "lenet":
         # Two convolutions of 5x5, each followed by a pooling by 2.
         arguments["input_size"] = 4 * _side(path, shapes, "ip1", "conv2") + 12
@@ -50,8 +55,7 @@ def identify(path, tensors, model=None):
         ("conv5_4", 512), ("conv5_3", 512), ("conv5_2", 512), ("conv5", 256))
         if f"{layer}/weights" in shapes)
     arguments["width"] = shapes[f"{last}/weights"][3] / channels
-    if "fc6/weights" in shapes:
-        arguments["fc_channels"] = shapes["fc6/weights"][-1]
+    arguments["fc_channels"] = shapes["fc6/weights"][-1]
     if "conv1_1/weights" in shapes:
         arguments["batch_norm"] = "bn1_1/gamma" in shapes
     if "score_fr/weights" in shapes:
@@ -83,7 +87,8 @@ def _model(shapes, layout):
 
 
 def _size(shapes, layers, axis):
-    return next(shapes[f"{layer}/weights"][axis] for layer in layers if f"{layer}/weights" in shapes)
+    name = next(f"{layer}/weights" for layer in layers if f"{layer}/weights" in shapes)
+    return shapes[name][axis]
 
 
 def _side(path, shapes, dense, last):

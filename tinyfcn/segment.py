@@ -76,7 +76,7 @@ def _load_net(options, weights):
             net = models.BY_NAME[options.model or "fcn8s"](
                 classes=options.classes or 21, init="scratch")
         else:
-            net = loading.load_model(weights, model=options.model, layout=options.layout)
+            net = loading.load_model(weights, **console.loading_options(options))
         if net.name not in console.MODELS:
             raise console.CommandError(
                 f"{printable(weights)}: holds {net.name}, which does not segment", console.WEIGHTS)
@@ -171,9 +171,7 @@ def _parse(argv):
     parser.add_argument("--weights", metavar="FILE",
                         help="weight file: Caffe, Keras, PyTorch, safetensors, NumPy or HDF5 "
                              "(default: the one that comes with tinyfcn)")
-    parser.add_argument("--layout", metavar="NAME",
-                        help="where the weights come from, if that cannot be told from their "
-                             "names and shapes")
+    console.add_loading_options(parser)
     parser.add_argument("--random-weights", action="store_true",
                         help="run an untrained net of full width: all its weights are random")
     parser.add_argument("--classes", type=console.number(int, 1, 256), metavar="N",

@@ -199,7 +199,8 @@ def _fits(tensors, sources, layout, channels):
         return False
     if layout.nan is not None:
         name = sources.get(layout.nan)
-        if name is None or not np.isnan(np.asarray(tensors[name])).all():
+        numbers = np.zeros(0) if name is None else np.asarray(tensors[name])
+        if numbers.size == 0 or not np.isnan(numbers).all():
             return False
     first = next((layer for layer in _FIRST_DENSE if f"{layer}/weights" in sources), None)
     if first is None:

@@ -169,10 +169,15 @@ _ALL = (
         "caffe-fcn", "FCN's authors' Caffe nets and their conversions to PyTorch and chainer",
         FCN_OWN, CAFFE, "OIHW", "OI", "CHW", CAFFENET_BGR,
         needs="score_fr", class_names=VOC_CLASSES, padding=100),
-    Layout(
-        "matconvnet-fcn", "FCNs of MatConvNet (pascal-fcn8s-dag.mat)",
-        FCN_OWN, MATCONVNET, "HWIO", "HWIO", "HWC", CAFFENET_RGB, upsampling_axes="HWOI",
-        needs="score_fr", class_names=VOC_CLASSES, padding=100),
+    *(Layout(
+        f"matconvnet-fcn{stride}s", f"MatConvNet's pascal-fcn{stride}s-dag.mat",
+        (FCN_OWN[0] | {"score2": "upscore2", "score4": "upscore_pool4", upsampling: last},),
+        MATCONVNET, "HWIO", "HWIO", "HWC", CAFFENET_RGB, upsampling_axes="HWOI", needs=needs,
+        class_names=VOC_CLASSES, padding=100)
+      for stride, upsampling, last, needs in (
+          (8, "upsample", "upscore8", "score_pool3"),
+          (16, "upsample_new", "upscore16", "score_pool4"),
+          (32, "upsample", "upscore", "score_fr"))),
     Layout(
         "caffe-vgg", "VGG's authors' Caffe nets and their conversion to chainer",
         VGG_OWN, CAFFE, "OIHW", "OI", "CHW", VGG_BGR),

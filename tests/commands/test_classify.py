@@ -204,6 +204,22 @@ def test_another_model(folder, weights, capsys):
     assert code == 3 and err[0].endswith("is for vgg11, not for vgg19")
 
 
+def test_what_does_not_fit_is_used_only_on_demand(folder, weights, capsys):
+    from tinyfcn import weights as weight_files
+
+    save("photo.png")
+    tensors, about = weight_files.read(weights[1]), weight_files.describe(weights[1])
+    del tensors["fc7/bias"]
+    weight_files.write("part.h5", dict(tensors), about)
+    code, out, err = run(capsys, "photo.png", "--weights", "part.h5")
+    assert code == 3 and out == []
+    assert err == ["tinyfcn-classify: part.h5: does not fit vgg11: 1 missing: fc7/bias"]
+    code, out, err = run(capsys, "photo.png", "--weights", "part.h5", "--allow-partial")
+    assert code == 0 and len(out) == 6
+    assert err == ["tinyfcn-classify: warning: part.h5: does not fit vgg11, loaded in part: "
+                   "1 missing: fc7/bias"]
+
+
 @pytest.mark.parametrize("arguments, message", [
     ([], "the following arguments are required: PHOTO"),
     (["a.png", "--top", "0"], "argument --top: must be at least 1, not 0"),
@@ -245,4 +261,5 @@ def test_a_real_digit(folder, test_data, capsys):
     code, out, err = run(capsys, "digit.png", "large.png", "--weights", path, "--top", "1")
     assert code == 0
     assert out[1].split() == out[3].split() == ["100.0", "%", "7"]
-    assert err == [f"tinyfcn-classify: {path}: recognised as caffe-lenet, Caffe's LeNet for MNIST"]
+    assert err == [f"tinyfcn-classify: {path}: recognised as caffe-lenet, Caffe's LeNet for MNIST; "
+                   "lenet with 10 classes, for grey * 0.003906"]

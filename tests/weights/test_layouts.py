@@ -211,7 +211,7 @@ def fcn():
     ("caffe-fcn", {"weights": "/0", "bias": "/1"}),
     ("caffe-fcn", {"weights": ".weight", "bias": ".bias"}),
     ("caffe-fcn", {"weights": "/W", "bias": "/b"}),
-    ("matconvnet-fcn", {"weights": "_filter", "bias": "_bias", "axes": "HWIO",
+    ("matconvnet-fcn16s", {"weights": "_filter", "bias": "_bias", "axes": "HWIO",
                         "upsampling": "HWOI"}),
     ("tinyfcn", {"weights": "/weights", "bias": "/bias", "axes": "HWIO", "upsampling": "HWIO"}),
 ])
@@ -364,7 +364,7 @@ def test_what_every_source_sees():
           "tensorflow-vgg"), "BGR", mean["VGG"]),
         (("frossard-vgg", "matconvnet-vgg"), "RGB", mean["VGG"][::-1]),
         (("caffe-fcn", "caffe-alexnet"), "BGR", mean["Caffe"]),
-        (("matconvnet-fcn",), "RGB", mean["Caffe"][::-1]),
+        (("matconvnet-fcn8s", "matconvnet-fcn32s"), "RGB", mean["Caffe"][::-1]),
     ):
         for name in names:
             assert LAYOUTS[name].preprocessing == {
