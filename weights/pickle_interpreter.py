@@ -88,8 +88,8 @@ def interpret(data, start=0, storages=None):
     -------
     value, end
         `value` is built of None, bool, int, float, str, bytes (long ones as ndarray of uint8),
-        list, tuple, dict (OrderedDict too) and the records of this file; `end` is where the pickle ends. Lists and dicts may
-        hold themselves: a crafted pickle can do that.
+        list, tuple, dict (OrderedDict too) and the records of this file; `end` is where the
+        pickle ends. Lists and dicts may hold themselves: a crafted pickle can do that.
 
     Raises
     ------

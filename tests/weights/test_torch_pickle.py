@@ -239,7 +239,7 @@ BAD = {
     "axes": (tensor((1,) * 9, (1,) * 9), "that makes no sense"),
     "lengths": (tensor((2, 3), (1,)), "that makes no sense"),
     "texts": (tensor(("2", 3)), "that makes no sense"),
-    "no storage": (tensor(key="7"), "its storage 7 is not in the file|has a storage 0 that nothing"),
+    "no storage": (tensor(key="7"), "its storage 7 is not in the file|a storage 0 that nothing"),
     "code": (Call("os", "system", "true"), r"its pickle names os\.system"),
     "code inside": ({"w": [tensor(), Call("builtins", "eval", "1")]},
                     r"its pickle names (builtins|__builtin__)\.eval \(near"),
