@@ -1,7 +1,6 @@
 """How parameters follow their gradients."""
 
-import numpy as np
-
+from .arrays import zeros_like
 from .kernels import backend
 
 
@@ -28,7 +27,7 @@ class SGD:
         self.decay = decay
         self.bias_rate = bias_rate
         self.velocity = {
-            name: np.zeros_like(w) for name, w in net.params.items() if name not in net.fixed
+            name: zeros_like(w) for name, w in net.params.items() if name not in net.fixed
         }
 
     def step(self, rate):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from .micro_kernel import panel_width
 from .simd import lanes_of
-from .winograd_transforms import input_matrix, operations, output_matrix, weight_matrix
+from .winograd_transforms import matrix_of, operations
 
 IM2COL = "im2col"
 # Tiles worth trying for a kernel's size: larger ones lose too many digits, or gain nothing.
@@ -85,16 +85,17 @@ def cost(algorithm, task, gradient, dtype):
     tiles = task.images * -(-task.out_h // tile) * -(-task.out_w // tile)
     products = n * n * tiles * task.inputs * vectors / FMAS
 
-    def transform(matrix):
+    def transform(kind):
         """Operations of a two-dimensional transform of one tile and one vector of channels."""
+        matrix = matrix_of(kind, tile, r)
         rows, columns = len(matrix), len(matrix[0])
         return (columns + rows) * (operations(matrix) + rows + columns)
 
-    per_tile = input_vectors * transform(input_matrix(tile, r))
+    per_tile = input_vectors * transform("input")
     if task.inputs % lanes:  # pixels are copied to make whole vectors
         per_tile += n * n * (2 * input_vectors + lanes)
-    per_tile += vectors * transform(output_matrix(tile, r))
-    per_weight = 0 if task.ready else transform(weight_matrix(tile, r))
+    per_tile += vectors * transform("output")
+    per_weight = 0 if task.ready else transform("weights")
     weights = task.inputs * -(-vectors * lanes // panel_width(dtype)) * panel_width(dtype) / lanes
     moved = n * n * weights * lanes * dtype.itemsize * (1 if task.ready else 3)
     if gradient:

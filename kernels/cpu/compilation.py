@@ -80,11 +80,23 @@ class KernelCache(FunctionCache):
             self.flush()
 
 
+def keep_on_disk(function):
+    """The cache for what `function` compiles to, or None where no folder can be written."""
+    try:
+        return KernelCache(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache
+        warn_of_missing_folder()
+        return None
+
+
 @contextlib.contextmanager
-def optimization_level(level):
-    """Compile with another optimization level than the process's `NUMBA_OPT`."""
+def optimization_level():
+    """Compile with another optimization level than the process's `NUMBA_OPT`.
+
+    Explicit vectors leave little to optimize; level 3 takes twice as long for the same speed.
+    """
     before = numba.config.OPT
-    numba.config.OPT = type(before)(level)  # numba asks it more than its number
+    numba.config.OPT = type(before)(OPTIMIZATION_LEVEL)  # numba asks it more than its number
     try:
         yield
     finally:
@@ -106,15 +118,11 @@ def kernel(function):
     compile_any_level = compiled.compile
 
     def compile(signature):
-        # Explicit vectors leave little to optimize; level 3 takes twice as long for the same speed.
-        with optimization_level(OPTIMIZATION_LEVEL):
+        with optimization_level():
             return compile_any_level(signature)
 
     compiled.compile = compile
-    try:
-        compiled._cache = KernelCache(function)
-    except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        warn_of_missing_folder()
+    compiled._cache = keep_on_disk(function) or compiled._cache
 
     @functools.wraps(function)
     def launch(*arguments, threads=None):

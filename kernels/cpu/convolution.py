@@ -21,7 +21,7 @@ from ..taps import (
     output_size,
     scatter_phases,
 )
-from . import algorithms, gathered_product, memory, pooling, winograd
+from . import algorithms, gathered_product, memory, pooling, winograd, winograd_gradient
 from .checks import check_arrays, check_match, contiguous
 from .compilation import kernel
 
@@ -63,7 +63,8 @@ def _prepare(w, x_shape, y_shape, stride, dilation, groups, algorithm, ready):
     tile = _choose_tile(
         algorithm, y_shape, x_shape[3], w.shape[:2], stride, dilation, groups, w.dtype, ready=ready)
     if tile is None:
-        return PreparedWeights(w, w.shape, algorithms.IM2COL)
+        numbers = gathered_product.pack_weights(w, groups) if ready else w
+        return PreparedWeights(numbers, w.shape, algorithms.IM2COL)
     return PreparedWeights(winograd.transform_weights(w, tile), w.shape, f"winograd-{tile}")
 
 
@@ -114,7 +115,7 @@ def convolution_forward(
         taps = convolution_taps((kh, kw), tuple(padding), tuple(dilation))
         phases = ((0, len(taps), 0, 0, out_h, out_w),)
         gathered_product.product(
-            x, w.numbers, y, b, phases, taps, tuple(stride), (1, 1), groups, relu=relu)
+            x, w.numbers, w.shape, y, b, phases, taps, tuple(stride), (1, 1), groups, relu=relu)
     if pool and not pools:
         y, _ = pooling.max_pooling_forward(y, (2, 2), (2, 2), ceil=True, keep_argmax=False)
     return y
@@ -154,7 +155,7 @@ def convolution_backward_weights(
     tile = _choose_tile(algorithm, gy.shape, x.shape[3], kernel_size, stride, dilation, groups,
                         x.dtype, gradient=True)
     if tile is not None:
-        return winograd.weight_gradient(x, gy, tile, kernel_size[0], tuple(padding))
+        return winograd_gradient.weight_gradient(x, gy, tile, kernel_size[0], tuple(padding))
     gw = memory.empty((*kernel_size, x.shape[3] // groups, gy.shape[3]), x.dtype)
     taps = convolution_taps(tuple(kernel_size), tuple(padding), tuple(dilation))
     gathered_product.gradient(x, gy, gw, taps, tuple(stride), groups)
@@ -218,5 +219,5 @@ def scatter_product(x, w, y, stride, padding, dilation, groups, transposed, bias
         y.shape[1:3], w.shape[:2], tuple(stride), tuple(padding), tuple(dilation)
     )
     gathered_product.product(
-        x, w, y, bias, phases, taps, (1, 1), tuple(stride), groups, transposed
+        x, w, w.shape, y, bias, phases, taps, (1, 1), tuple(stride), groups, transposed
     )

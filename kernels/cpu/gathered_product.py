@@ -13,7 +13,8 @@ thread, with its terms in a fixed order: no atomics, the same bits from run to r
 number of threads.
 
 The rows x[...] for a block of pixels and a block of the depth (t, c) are copied side by side into
-a buffer that fits the L2 cache, whatever the size of the image; w is packed panel by panel.
+a buffer that fits the L2 cache, whatever the size of the image; w is packed panel by panel, unless
+`pack_weights` did so once for many calls.
 """
 
 import functools
@@ -28,11 +29,12 @@ from .compilation import inline, kernel
 from .micro_kernel import (
     TILE_ROWS,
     TILE_VECTORS,
+    best_rows,
     clear_woven,
     copy,
     copy_woven,
-    multiply_depth,
-    multiply_woven,
+    micro_kernels,
+    multiply,
     pack_row,
     panel_width,
     put_tile,
@@ -62,11 +64,13 @@ PARALLEL_WORK = 1 << 24
 
 
 class Blocks(NamedTuple):
-    """Block sizes of one call: the depth of a product, its columns, its rows in one go."""
+    """Block sizes of one call: the depth of a product, its columns, its rows in one go, of which a
+    tile has `tile_rows`."""
 
     depth: int
     columns: int
     rows: int
+    tile_rows: int
 
 
 # What one thread does at a time: some pixels of one image and grid, some of a group's outputs.
@@ -85,11 +89,11 @@ GRADIENT_JOB = np.dtype(
 
 @inline
 def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels, grid_w, in_step,
-                 taps, k_start, k_stop, rows, row_size, woven):
+                 taps, k_start, k_stop, rows, row_size, tile_rows):
     """im2col: row i of `rows` is x at taps k // channels, channels k % channels, of pixel i.
 
     Pixels count along the grid's rows; `first_channel` begins the group's `channels`. The rows are
-    `row_size` numbers long, woven or one after the other.
+    `row_size` numbers long, woven for `tile_rows` or, where that is 0, one after the other.
     """
     height, width, depth = x_shape[1], x_shape[2], x_shape[3]
     q_y = first_pixel // grid_w
@@ -116,8 +120,8 @@ def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels
             line = (image * height + at_y) * width
             for j in range(length):
                 row = (i + j) * row_size
-                if woven:
-                    lane = (i + j) % TILE_ROWS
+                if tile_rows > 0:
+                    lane = (i + j) % tile_rows
                     row += lane * (lanes(rows) - row_size)
                 at_x = (q_x + j) * in_step[1] + taps[tap, 1]
                 if 0 <= at_y < height and 0 <= at_x and at_x + last - tap < width:
@@ -126,13 +130,13 @@ def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels
                         ahead = source + PREFETCH_PIXELS * in_step[1] * depth
                         for line_start in range(0, count, lanes(x)):
                             prefetch(x, ahead + line_start)
-                    if woven:
-                        copy_woven(x, source, rows, row, k - k_start, count)
+                    if tile_rows > 0:
+                        copy_woven(x, source, rows, row, tile_rows, k - k_start, count)
                     else:
                         copy(x, source, rows, row + k - k_start, count)
                 else:
                     _gather_border(x, line, 0 <= at_y < height, at_x, width, depth, first_channel,
-                                   channels, c, rows, row, k - k_start, count, woven)
+                                   channels, c, rows, row, k - k_start, count, tile_rows)
             k += count
             tap = last + 1
             c = 0
@@ -143,18 +147,18 @@ def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels
 
 @inline
 def _gather_border(x, line, inside, at_x, width, depth, first_channel, channels, c, rows, row, k,
-                   count, woven):
+                   count, tile_rows):
     """Part of `_gather_rows` for a run that leaves the image: zeros where it does."""
     while count > 0:
         number = min(channels - c, count)
         source = (line + at_x) * depth + first_channel + c
         if inside and 0 <= at_x < width:
-            if woven:
-                copy_woven(x, source, rows, row, k, number)
+            if tile_rows > 0:
+                copy_woven(x, source, rows, row, tile_rows, k, number)
             else:
                 copy(x, source, rows, row + k, number)
-        elif woven:
-            clear_woven(rows, row, k, number)
+        elif tile_rows > 0:
+            clear_woven(rows, row, tile_rows, k, number)
         else:
             rows[row + k : row + k + number] = 0.0
         k += number
@@ -216,8 +220,8 @@ def _fetch_tile(y, starts, first_row, rows, column, columns):
 
 
 @inline
-def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, out_step, groups,
-                 transposed, relu, blocks, scratch):
+def _run_product(job, x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in_step, out_step,
+                 groups, transposed, relu, blocks, kernels, scratch):
     width = TILE_VECTORS * lanes(scratch)
     tile, zeros, panels, rows = _split_scratch(scratch, blocks)
     zeros[:] = 0.0
@@ -239,10 +243,11 @@ def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, o
             q_x = 0
             q_y += 1
 
-    tile_starts = np.arange(TILE_ROWS) * width
+    tile_starts = np.arange(blocks.tile_rows) * width
     if depth == 0:  # no tap reaches this phase: the sum is empty
         tile[:] = 0.0
     below_all = rows.dtype.type(-np.inf)
+    b = w if packed else panels
     # Blocks end on whole vectors, so that those of x stay whole.
     depth_blocks = max(1, (depth + blocks.depth - 1) // blocks.depth)
     block_depth = (depth + depth_blocks * lanes(x) - 1) // (depth_blocks * lanes(x)) * lanes(x)
@@ -253,53 +258,76 @@ def _run_product(job, x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step, o
             k_stop = min(depth, k_start + block_depth)
             last = block == depth_blocks - 1
             row_size = (k_stop - k_start + lanes(x) - 1) // lanes(x) * lanes(x)
-            _pack_weights(w, w_shape, transposed, job.group * group_out, channels, first, count,
-                          taps, k_start, k_stop, panels)
+            # Where panels of this block begin, and how far apart they are.
+            panel_start, panel_step = 0, (k_stop - k_start) * width
+            if packed:
+                group_panels = (group_outputs + width - 1) // width
+                panel_step = depth * width
+                panel_start = (job.group * group_panels + first // width) * panel_step
+                panel_start += k_start * width
+            else:
+                _pack_weights(w, w_shape, transposed, job.group * group_out, channels, first,
+                              count, taps, k_start, k_stop, panels)
             for start in range(0, pixels, blocks.rows):
                 end = min(pixels, start + blocks.rows)
                 _gather_rows(x, x_shape, job.image, job.group * channels, channels,
                              job.first_pixel + start, end - start, job.grid_w, in_step, taps,
-                             k_start, k_stop, rows, row_size, True)
+                             k_start, k_stop, rows, row_size, blocks.tile_rows)
                 for j in range(0, count, width):
                     outputs = min(width, count - j)
                     column = job.group * group_outputs + first + j
-                    panel = j * (k_stop - k_start)
+                    panel = panel_start + j // width * panel_step
                     biases, bias_start = zeros, 0
                     if last and bias.size > 0:
                         biases, bias_start = bias, column
-                    for i in range(start, end, TILE_ROWS):
-                        count_rows = min(TILE_ROWS, end - i)
+                    for i in range(start, end, blocks.tile_rows):
+                        count_rows = min(blocks.tile_rows, end - i)
                         if block > 0:
                             _fetch_tile(y, starts, i, count_rows, column, outputs)
                         at = (i - start) * row_size
-                        # Of the next panel.
-                        quarter = ((i - start) // TILE_ROWS % 4 + 4) * (width * row_size // 4)
-                        if outputs % lanes(y) == 0 and count_rows == TILE_ROWS and depth > 0:
+                        quarter = (i - start) // blocks.tile_rows % 4 * (width * row_size // 4)
+                        ahead = panel + panel_step + quarter
+                        if (outputs % lanes(y) == 0 and count_rows == blocks.tile_rows
+                                and depth > 0):
                             lowest = rows.dtype.type(0) if last and relu else below_all
-                            multiply_woven(rows, at, panels, panel, panel + quarter, outputs, y,
-                                           starts, i, column, block > 0, k_stop - k_start, biases,
-                                           bias_start, lowest)
+                            multiply(kernels, rows, at, 0, b, panel, ahead, outputs, y, starts, i,
+                                     column, block > 0, k_stop - k_start, biases, bias_start,
+                                     lowest)
                             continue
                         if depth > 0:
-                            multiply_woven(rows, at, panels, panel, panel + quarter, outputs, tile,
-                                           tile_starts, 0, 0, False, k_stop - k_start, zeros, 0,
-                                           below_all)
+                            multiply(kernels, rows, at, 0, b, panel, ahead, outputs, tile,
+                                     tile_starts, 0, 0, False, k_stop - k_start, zeros, 0,
+                                     below_all)
                         put_tile(tile, count_rows, outputs, y, starts, i, column, block > 0, bias,
                                  last, relu)
 
 
 @kernel
-def _product(x, x_shape, w, w_shape, bias, y, y_shape, taps, jobs, in_step, out_step, groups,
-             transposed, relu, blocks, scratch):
+def _product(x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, jobs, in_step, out_step,
+             groups, transposed, relu, blocks, kernels, scratch):
     workers = scratch.shape[0]
     for worker in prange(workers):
         for j in range(worker, jobs.shape[0], workers):
-            _run_product(jobs[j], x, x_shape, w, w_shape, bias, y, y_shape, taps, in_step,
-                         out_step, groups, transposed, relu, blocks, scratch[worker])
+            _run_product(jobs[j], x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in_step,
+                         out_step, groups, transposed, relu, blocks, kernels, scratch[worker])
+
+
+@kernel
+def _pack(w, w_shape, groups, packed):
+    """All panels of a convolution's weights, for each group one after the other."""
+    outputs = w_shape[2] // groups
+    depth = w_shape[0] * w_shape[1]
+    size = packed.shape[0] // groups
+    for part in prange(groups * w_shape[0]):
+        group, tap = part // w_shape[0], part % w_shape[0]
+        panels = packed[group * size :]
+        for k in range(tap * w_shape[1], (tap + 1) * w_shape[1]):
+            pack_row(w, k * w_shape[2] + group * outputs, outputs, panels, depth, k)
 
 
 @inline
-def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks, scratch):
+def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks, kernels,
+                  scratch):
     width = TILE_VECTORS * lanes(scratch)
     tile, zeros, panels, rows = _split_scratch(scratch, blocks)
     zeros[:] = 0.0
@@ -328,65 +356,88 @@ def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, bloc
             for row in range(job.first_row, job.last_row, blocks.rows):
                 count = min(blocks.rows, job.last_row - row)
                 _gather_rows(x, x_shape, image, job.group * channels, channels, pixel, pixels,
-                             gy_shape[2], in_step, taps, row, row + count, rows, row_size,
-                             False)
+                             gy_shape[2], in_step, taps, row, row + count, rows, row_size, 0)
                 for j in range(0, outputs, width):
                     columns = min(width, outputs - j)
                     again = image + block > 0
                     for i in range(0, count, TILE_ROWS):
                         first, at = row - job.first_row + i, first_output + j
+                        panel = j * pixels
                         if columns % lanes(gw) == 0 and count - i >= TILE_ROWS:
-                            multiply_depth(rows, i, row_size, panels, j * pixels, columns, gw,
-                                           starts, first, at, again, pixels, zeros, below_all)
+                            multiply(kernels, rows, i, row_size, panels, panel, panel, columns, gw,
+                                     starts, first, at, again, pixels, zeros, 0, below_all)
                         else:
-                            multiply_depth(rows, i, row_size, panels, j * pixels, columns, tile,
-                                           tile_starts, 0, 0, False, pixels, zeros, below_all)
+                            multiply(kernels, rows, i, row_size, panels, panel, panel, columns,
+                                     tile, tile_starts, 0, 0, False, pixels, zeros, 0, below_all)
                             put_tile(tile, min(TILE_ROWS, count - i), columns, gw, starts, first,
                                      at, again, no_bias, False, False)
 
 
 @kernel
-def _gradient(x, x_shape, gy, gy_shape, gw, taps, jobs, in_step, groups, blocks, scratch):
+def _gradient(x, x_shape, gy, gy_shape, gw, taps, jobs, in_step, groups, blocks, kernels, scratch):
     workers = scratch.shape[0]
     for worker in prange(workers):
         for j in range(worker, jobs.shape[0], workers):
             _run_gradient(jobs[j], x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks,
-                          scratch[worker])
+                          kernels, scratch[worker])
 
 
 # ---- launchers
 
 
-def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed=False, relu=False):
+def pack_weights(w, groups):
+    """Weights (kh, kw, in / groups, out) as `product` needs them, for many calls.
+
+    Returns
+    -------
+    array (numbers,)
+    """
+    width = panel_width(w.dtype)
+    panels = -(-(w.shape[3] // groups) // width)
+    taps, depth, outputs = _flat_shape(w.shape)
+    packed = memory.empty((groups * panels * taps * depth * width,), w.dtype)
+    if w.shape[3] // groups % width:
+        packed[:] = 0
+    _pack(w.reshape(-1), (taps, depth, outputs), groups, packed)
+    return packed
+
+
+def product(x, w, w_shape, y, bias, phases, taps, in_step, out_step, groups=1, transposed=False,
+            relu=False):
     """Run the product of this module's heading into `y`.
 
     Parameters
     ----------
     x : array (n, h, w, c)
         The source, C-contiguous like all arrays here and of one dtype.
-    w : array (kh, kw, in / groups, out)
+    w : array (kh, kw, in / groups, out), or (numbers,) from `pack_weights`
         Weights; with `transposed` the sum runs over out and the results are in.
+    w_shape : tuple
+        (kh, kw, in / groups, out)
     y : array (n, out_h, out_w, c)
         Modified: every pixel that belongs to a phase.
     bias : array (out,) or None
     phases : sequence of (first_tap, last_tap, origin_y, origin_x, grid_h, grid_w)
     taps : array (t, 3) of int64
-        Rows (offset_y, offset_x, index into kh * kw).
+        Rows (offset_y, offset_x, index into kh * kw). Packed weights need all, in order.
     in_step, out_step : pairs of ints, (y, x)
     """
     if y.size == 0:
         return
-    depth, outputs = (w.shape[3] // groups, w.shape[2]) if transposed else (
-        w.shape[2], w.shape[3] // groups)
+    depth, outputs = (w_shape[3] // groups, w_shape[2]) if transposed else (
+        w_shape[2], w_shape[3] // groups)
     depth *= max(last_tap - first_tap for first_tap, last_tap, *_ in phases)
-    blocks = _product_blocks(y.dtype, depth, outputs)
-    workers = _workers(y.size * (w.size // w.shape[2 if transposed else 3]))
+    packed = w.ndim == 1
+    pixels = max(grid_h * grid_w for *_, grid_h, grid_w in phases)
+    blocks = _product_blocks(y.dtype, depth, outputs, pixels)
+    workers = _workers(y.size * depth)
     jobs = _product_jobs(x.shape[0], groups, tuple(phases), outputs, workers, JOB_PIXELS,
-                         panel_width(y.dtype))
+                         blocks.tile_rows, panel_width(y.dtype))
     bias = np.empty(0, y.dtype) if bias is None else bias
-    _product(x.reshape(-1), x.shape, w.reshape(-1), _flat_shape(w), bias, y.reshape(-1), y.shape,
-             taps, jobs, in_step, out_step, groups, transposed, relu, blocks,
-             _scratch(workers, blocks, y.dtype), threads=workers)
+    _product(x.reshape(-1), x.shape, w.reshape(-1), _flat_shape(w_shape), packed, bias,
+             y.reshape(-1), y.shape, taps, jobs, in_step, out_step, groups, transposed, relu,
+             blocks, micro_kernels(y.dtype, blocks.tile_rows), _scratch(workers, blocks, y.dtype),
+             threads=workers)
 
 
 def gradient(x, gy, gw, taps, in_step, groups=1):
@@ -395,22 +446,24 @@ def gradient(x, gy, gw, taps, in_step, groups=1):
         gw[...] = 0
         return
     blocks = Blocks(max(1, GRADIENT_DEPTH_BYTES // gw.dtype.itemsize),
-                    _whole_panels(GRADIENT_COLUMNS, gw.dtype), GRADIENT_ROWS)
+                    _whole_panels(GRADIENT_COLUMNS, gw.dtype), GRADIENT_ROWS, TILE_ROWS)
     workers = _workers(gy.size * (gw.size // gw.shape[3]))
     jobs = _gradient_jobs(groups, taps.shape[0] * gw.shape[2], gw.shape[3] // groups, workers,
                           blocks.columns)
     _gradient(x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, gw.reshape(-1), taps, jobs,
-              in_step, groups, blocks, _scratch(workers, blocks, gw.dtype), threads=workers)
+              in_step, groups, blocks, micro_kernels(gw.dtype, TILE_ROWS, woven=False),
+              _scratch(workers, blocks, gw.dtype), threads=workers)
 
 
-def _product_blocks(dtype, depth, outputs):
-    """Block sizes for sums of `depth` products."""
+def _product_blocks(dtype, depth, outputs, pixels):
+    """Block sizes for sums of `depth` products, at so many pixels of a grid."""
     lane_count = lanes_of(dtype)
+    tile_rows = best_rows(min(pixels, JOB_PIXELS))
     depth = max(1, min(depth, PANEL_BYTES // (panel_width(dtype) * dtype.itemsize)))
     depth = -(-depth // lane_count) * lane_count
-    tiles = min(ROWS_BYTES // (depth * dtype.itemsize), JOB_PIXELS) // TILE_ROWS
+    tiles = min(ROWS_BYTES // (depth * dtype.itemsize), JOB_PIXELS) // tile_rows
     columns = _whole_panels(min(BLOCK_COLUMNS, outputs), dtype)
-    return Blocks(depth, columns, max(1, tiles) * TILE_ROWS)
+    return Blocks(depth, columns, max(1, tiles) * tile_rows, tile_rows)
 
 
 def _whole_panels(columns, dtype):
@@ -430,7 +483,7 @@ def _scratch(workers, blocks, dtype):
 
 
 @functools.lru_cache(maxsize=512)
-def _product_jobs(images, groups, phases, outputs, workers, job_pixels, width):
+def _product_jobs(images, groups, phases, outputs, workers, job_pixels, tile_rows, width):
     """Cut the work so that every thread has the same share and reads the weights seldom.
 
     Each job packs all weights of its outputs, so a grid of few pixels is cut along the outputs, a
@@ -448,7 +501,7 @@ def _product_jobs(images, groups, phases, outputs, workers, job_pixels, width):
                 parts = workers
         for image in range(images):
             for group in range(groups):
-                for p, q in _cut(pixels, blocks, TILE_ROWS):
+                for p, q in _cut(pixels, blocks, tile_rows):
                     for first, last in _cut(outputs, parts, width):
                         jobs.append((image, group, first_tap, last_tap, origin_y, origin_x,
                                      grid_w, p, q, first, last))
@@ -475,6 +528,6 @@ def _cut(total, parts, unit):
     return [(a, b) for a, b in zip(borders, borders[1:]) if a < b]
 
 
-def _flat_shape(w):
+def _flat_shape(w_shape):
     """The weights' shape as (taps, in, out)."""
-    return w.shape[0] * w.shape[1], w.shape[2], w.shape[3]
+    return w_shape[0] * w_shape[1], w_shape[2], w_shape[3]

@@ -1,23 +1,28 @@
 """The innermost part of every matrix product here: a small tile of C, held in SIMD registers.
 
-A tile of `TILE_ROWS` x `panel_width` numbers of C = A B is summed over the depth in registers: each
-step broadcasts one number of A per row and multiplies it with one or two vectors of B. The shapes
-leave no register unused: 14 x 2 vectors + 2 of B + 1 broadcast of AVX-512's 32 registers, 6 x 2 +
-2 + 1 of the 16 of AVX2 and SSE. (Goto and van de Geijn, "Anatomy of High-Performance Matrix
-Multiplication", 2008, describes the scheme.)
+A tile of some rows x `panel_width` numbers of C = A B is summed over the depth in registers: each
+step broadcasts one number of A per row and multiplies it with one or two vectors of B. The largest
+tiles leave no register unused: 14 x 2 vectors + 2 of B + 1 broadcast of AVX-512's 32 registers,
+6 x 2 + 2 + 1 of the 16 of AVX2 and SSE. (Goto and van de Geijn, "Anatomy of High-Performance Matrix
+Multiplication", 2008, describes the scheme.) Tiles of fewer rows are for products of few rows, which
+they divide with less left over.
 
 B comes in panels packed for that, ``b[k * panel_width + j]``. A comes in one of two ways:
 
-*woven*   by tiles of `TILE_ROWS` rows and, in a tile, by vectors: lane l of row i's vector v is
-          ``a[(v * TILE_ROWS + i) * lanes + l]``, element (i, v * lanes + l) of A. Whoever has whole
+*woven*   by tiles of rows and, in a tile, by vectors: lane l of row i's vector v is
+          ``a[(v * rows + i) * lanes + l]``, element (i, v * lanes + l) of A. Whoever has whole
           vectors of a row stores them so, and the tile is read from front to end.
 *by depth*  ``a[k * stride + i]``: the transposed of A, where that is what lies there.
 """
 
+import functools
+
+import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import from_dtype, types
 from numba.extending import intrinsic
 
+from .callables import call, compile_callable, pointer
 from .compilation import inline
 from .simd import (
     BITS,
@@ -25,7 +30,6 @@ from .simd import (
     build_at_least,
     build_fma,
     build_load,
-    build_pointer,
     build_prefetch,
     build_splat,
     build_store,
@@ -38,7 +42,8 @@ from .simd import (
     store,
 )
 
-TILE_ROWS = 14 if BITS == 512 else 6
+ROWS = (14, 12, 10, 8) if BITS == 512 else (6, 4)
+TILE_ROWS = max(ROWS)
 TILE_VECTORS = 2
 
 
@@ -47,169 +52,136 @@ def panel_width(dtype):
     return TILE_VECTORS * lanes_of(dtype)
 
 
-def _micro_kernel(vectors, woven):
-    """Make the intrinsic for tiles `vectors` wide and A woven or by depth.
+def best_rows(count):
+    """Rows of the tiles that take the least time for `count` rows; a step costs one more than rows."""
+    return min(ROWS, key=lambda rows: -(-count // rows) * (rows + 1))
 
-    ``f(a, a_start, a_stride, b, b_start, ahead, c, starts, first_row, column, add, depth, bias,
-    bias_start, lowest)`` computes the tile, adds what is in its place with `add`, adds the bias,
-    raises what is below `lowest` to it, and writes row i, `vectors` vectors, to
-    ``c[starts[first_row + i] + column]``. The depth is at least 1. Meanwhile a quarter as much of b
-    as it reads is fetched into the L2 cache, from flat index `ahead` on.
-    """
 
-    @intrinsic
-    def micro_kernel(typingctx, a, a_start, a_stride, b, b_start, ahead, c, starts, first_row,
-                     column, add, depth, bias, bias_start, lowest):
-        dtype = b.dtype
-        lane_count, vector = lanes_of(dtype), llvm_vector(dtype)
+@intrinsic(prefer_literal=True)
+def _multiply_tile(typingctx, rows, vectors, woven, a, a_stride, b, ahead, c, starts, add, depth,
+                   bias, lowest):
+    """The body of `micro_kernels`' functions."""
+    row_count, vector_count = rows.literal_value, vectors.literal_value
+    dtype = b.dtype
+    lane_count, vector = lanes_of(dtype), llvm_vector(dtype)
 
-        def codegen(context, builder, signature, args):
-            def number(value):
-                return ir.Constant(INT, value)
+    def codegen(context, builder, signature, args):
+        a, a_stride, b, ahead, c, starts, add, depth, bias, lowest = args[3:]
 
-            a_pointer = build_pointer(context, builder, a, args[0], args[1])
-            b_pointer = build_pointer(context, builder, b, args[3], args[4])
-            ahead_pointer = build_pointer(context, builder, b, args[3], args[5])
-            c_pointer = build_pointer(context, builder, c, args[6], args[9])
-            starts_pointer = build_pointer(context, builder, starts, args[7], args[8])
-            bias_pointer = build_pointer(context, builder, bias, args[12], args[13])
-            a_stride, add, depth, lowest = args[2], args[10], args[11], args[14]
-            # The numbers of a row lie side by side for a vector's length, then begin anew.
-            steps = lane_count if woven else 1
-            block_size = number(TILE_ROWS * lane_count) if woven else a_stride
-            row_step = lane_count if woven else 1
+        def number(value):
+            return ir.Constant(INT, value)
 
-            def step(sums, a_column, b_row):
-                """One k: sums += a's column times b's row."""
-                b_vectors = [
-                    build_load(builder, builder.gep(b_row, [number(j * lane_count)]), dtype)
-                    for j in range(vectors)
-                ]
-                added = []
-                for i, row in enumerate(sums):
-                    scalar = builder.load(builder.gep(a_column, [number(i * row_step)]))
-                    spread = build_splat(builder, scalar, dtype)
-                    added.append(
-                        [build_fma(builder, spread, v, s, dtype) for v, s in zip(b_vectors, row)]
-                    )
-                return added
-
-            line = 512 // dtype.bitwidth
-            fetched = steps * panel_width(dtype) // 4 // line  # cache lines
-
-            def loop(name, count, sums, a_start, a_step, b_start, steps):
-                """`count` times `steps` of k, from the sums so far; returns sums and pointers."""
-                before = builder.block
-                body = builder.append_basic_block(name)
-                after = builder.append_basic_block(name + "_done")
-                any_left = builder.icmp_signed(">", count, number(0))
-                builder.cbranch(any_left, body, after)
-                builder.position_at_end(body)
-                index = builder.phi(INT)
-                a_at, b_at = builder.phi(a_start.type), builder.phi(b_start.type)
-                phis = [[builder.phi(vector) for _ in row] for row in sums]
-                for i in range(fetched if steps > 1 else 0):
-                    at = builder.add(builder.mul(index, number(fetched)), number(i))
-                    at = builder.mul(at, number(line))
-                    build_prefetch(builder, builder.gep(ahead_pointer, [at]))
-                new = phis
-                for k in range(steps):
-                    b_row = builder.gep(b_at, [number(k * panel_width(dtype))])
-                    new = step(new, builder.gep(a_at, [number(k)]), b_row)
-                a_next = builder.gep(a_at, [a_step])
-                b_next = builder.gep(b_at, [number(steps * panel_width(dtype))])
-                index_next = builder.add(index, number(1))
-                carried = [(index, number(0), index_next), (a_at, a_start, a_next),
-                           (b_at, b_start, b_next)]
-                for row, old_row, new_row in zip(phis, sums, new):
-                    carried += zip(row, old_row, new_row)
-                for phi, first, later in carried:
-                    phi.add_incoming(first, before)
-                    phi.add_incoming(later, body)
-                builder.cbranch(builder.icmp_signed("<", index_next, count), body, after)
-                builder.position_at_end(after)
-                results = []
-                for _, first, later in carried[1:]:
-                    result = builder.phi(first.type)
-                    result.add_incoming(first, before)
-                    result.add_incoming(later, body)
-                    results.append(result)
-                rows = [results[2 + i * vectors : 2 + (i + 1) * vectors] for i in range(TILE_ROWS)]
-                return rows, results[0], results[1]
-
-            zero = ir.Constant(vector, [0.0] * lane_count)
-            sums = [[zero] * vectors for _ in range(TILE_ROWS)]
-            blocks = builder.sdiv(depth, number(steps))
-            sums, a_pointer, b_pointer = loop(
-                "blocks", blocks, sums, a_pointer, block_size, b_pointer, steps
-            )
-            if steps > 1:
-                left = builder.srem(depth, number(steps))
-                sums, _, _ = loop("rest", left, sums, a_pointer, number(1), b_pointer, 1)
-
-            targets = []
-            for i in range(TILE_ROWS):
-                start = builder.load(builder.gep(starts_pointer, [number(i)]))
-                row = builder.gep(c_pointer, [start])
-                targets.append([builder.gep(row, [number(j * lane_count)]) for j in range(vectors)])
-            biases = [
-                build_load(builder, builder.gep(bias_pointer, [number(j * lane_count)]), dtype)
-                for j in range(vectors)
+        def load_vectors(start):
+            return [
+                build_load(builder, builder.gep(start, [number(j * lane_count)]), dtype)
+                for j in range(vector_count)
             ]
-            lowest = build_splat(builder, lowest, dtype)
 
-            def finish(add):
-                for row, row_targets in zip(sums, targets):
-                    for value, target, bias_vector in zip(row, row_targets, biases):
-                        if add:
-                            value = builder.fadd(build_load(builder, target, dtype), value)
-                        value = builder.fadd(value, bias_vector)
-                        build_store(builder, build_at_least(builder, value, lowest), target, dtype)
+        # The loop over k. Unrolled, it would be reordered until the sums no longer fit the registers.
+        before = builder.block
+        body = builder.append_basic_block("step")
+        done = builder.append_basic_block("done")
+        builder.branch(body)
+        builder.position_at_end(body)
+        index = builder.phi(INT)
+        a_at, b_at = builder.phi(a.type), builder.phi(b.type)
+        sums = [[builder.phi(vector) for _ in range(vector_count)] for _ in range(row_count)]
+        next_index = builder.add(index, number(1))
+        if woven.literal_value:
+            fetched = builder.mul(index, number(panel_width(dtype) // 4))
+            build_prefetch(builder, builder.gep(ahead, [fetched]))
+            # A row's numbers lie side by side for a vector's length, then begin anew.
+            row_step = lane_count
+            full = builder.icmp_signed(
+                "==", builder.and_(next_index, number(lane_count - 1)), number(0))
+            a_step = builder.select(full, number((row_count - 1) * lane_count + 1), number(1))
+        else:
+            row_step, a_step = 1, a_stride
+        b_vectors = load_vectors(b_at)
+        added = []
+        for i, row in enumerate(sums):
+            scalar = builder.load(builder.gep(a_at, [number(i * row_step)]))
+            spread = build_splat(builder, scalar, dtype)
+            added.append([build_fma(builder, spread, v, s, dtype) for v, s in zip(b_vectors, row)])
+        zero = ir.Constant(vector, [0.0] * lane_count)
+        carried = [
+            (index, number(0), next_index),
+            (a_at, a, builder.gep(a_at, [a_step])),
+            (b_at, b, builder.gep(b_at, [number(panel_width(dtype))])),
+        ]
+        for row, added_row in zip(sums, added):
+            carried += [(phi, zero, later) for phi, later in zip(row, added_row)]
+        for phi, first, later in carried:
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, body)
+        builder.cbranch(builder.icmp_signed("<", next_index, depth), body, done)
+        builder.position_at_end(done)
 
-            with builder.if_else(builder.trunc(add, ir.IntType(1))) as (adding, writing):
-                with adding:
-                    finish(add=True)
-                with writing:
-                    finish(add=False)
-            return context.get_dummy_value()
+        biases, lowest = load_vectors(bias), build_splat(builder, lowest, dtype)
 
-        signature = types.void(
-            a, types.intp, types.intp, b, types.intp, types.intp, c, starts, types.intp, types.intp,
-            types.boolean, types.intp, bias, types.intp, b.dtype,
-        )
-        return signature, codegen
+        def finish(adding):
+            for i, row in enumerate(added):
+                start = builder.load(builder.gep(starts, [number(i)]))
+                for j, (value, bias_vector) in enumerate(zip(row, biases)):
+                    target = builder.gep(c, [builder.add(start, number(j * lane_count))])
+                    if adding:
+                        value = builder.fadd(build_load(builder, target, dtype), value)
+                    value = builder.fadd(value, bias_vector)
+                    build_store(builder, build_at_least(builder, value, lowest), target, dtype)
 
-    return micro_kernel
+        with builder.if_else(builder.icmp_signed("!=", add, number(0))) as (adding, writing):
+            with adding:
+                finish(adding=True)
+            with writing:
+                finish(adding=False)
+        return context.get_dummy_value()
+
+    return types.void(rows, vectors, woven, a, types.intp, b, ahead, c, starts, types.intp,
+                      types.intp, bias, dtype), codegen
 
 
-_woven_wide = _micro_kernel(2, woven=True)
-_woven_narrow = _micro_kernel(1, woven=True)
-_depth_wide = _micro_kernel(2, woven=False)
-_depth_narrow = _micro_kernel(1, woven=False)
+@functools.cache
+def micro_kernels(dtype, rows, woven=True):
+    """The micro-kernels for tiles of so many rows: addresses of ``f(a, a_stride, b, ahead, c,
+    starts, add, depth, bias, lowest)`` for tiles one vector wide and `TILE_VECTORS`.
+
+    f computes a tile, adds what is in its place with `add`, adds the bias, raises what is below
+    `lowest` to it, and writes row i to ``c[starts[i]]`` and behind. The depth is at least 1.
+    Meanwhile, for woven A, a quarter as much of b as it reads is fetched into the L2 cache, from
+    `ahead` on.
+
+    Returns
+    -------
+    array (TILE_VECTORS,) of int64
+    """
+    return np.array([
+        _compile(from_dtype(dtype), rows, vectors, woven)
+        for vectors in range(1, TILE_VECTORS + 1)
+    ])
+
+
+def _compile(number, rows, vectors, woven):
+    def multiply(a, a_stride, b, ahead, c, starts, add, depth, bias, lowest):
+        _multiply_tile(rows, vectors, woven, a, a_stride, b, ahead, c, starts, add, depth, bias,
+                       lowest)
+
+    numbers, indices = types.CPointer(number), types.CPointer(types.int64)
+    return compile_callable(multiply, (
+        numbers, types.intp, numbers, numbers, numbers, indices, types.intp, types.intp, numbers,
+        number))
 
 
 @inline
-def multiply_woven(a, a_start, b, b_start, ahead, columns, c, starts, first_row, column, add, depth,
-                   bias, bias_start, lowest):
-    """A tile of A B, for woven A, to c; `columns` of B's panel are in use."""
-    if columns > lanes(b):
-        _woven_wide(a, a_start, 0, b, b_start, ahead, c, starts, first_row, column, add, depth,
-                    bias, bias_start, lowest)
-    else:
-        _woven_narrow(a, a_start, 0, b, b_start, ahead, c, starts, first_row, column, add, depth,
-                      bias, bias_start, lowest)
+def multiply(kernels, a, a_start, a_stride, b, b_start, ahead, columns, c, starts, first_row, column,
+             add, depth, bias, bias_start, lowest):
+    """A tile of A B, of whose panel `columns` are in use, to ``c[starts[first_row + i] + column]``.
 
-
-@inline
-def multiply_depth(a, a_start, a_stride, b, b_start, columns, c, starts, first_row, column, add,
-                   depth, no_bias, lowest):
-    """A tile of A B, for A by depth; `no_bias` is a row of zeros."""
-    if columns > lanes(b):
-        _depth_wide(a, a_start, a_stride, b, b_start, b_start, c, starts, first_row, column, add, depth,
-                    no_bias, 0, lowest)
-    else:
-        _depth_narrow(a, a_start, a_stride, b, b_start, b_start, c, starts, first_row, column, add, depth,
-                      no_bias, 0, lowest)
+    `kernels` are from `micro_kernels`; ``a[a_start]``, ``b[b_start]``, ``bias[bias_start]`` are the
+    first numbers, `b`'s ``ahead`` what will be needed next.
+    """
+    call(kernels[(columns - 1) // lanes(b)], pointer(a, a_start), a_stride, pointer(b, b_start),
+         pointer(b, ahead), pointer(c, column), pointer(starts, first_row), np.intp(add), depth,
+         pointer(bias, bias_start), lowest)
 
 
 @inline
@@ -224,12 +196,12 @@ def copy(source, start, target, at, count):
 
 
 @inline
-def copy_woven(source, start, rows, row, k, count):
+def copy_woven(source, start, rows, row, tile_rows, k, count):
     """Numbers k : k + count of a woven row, whose first is ``rows[row]``, from side by side."""
     done = 0
     while done < count:
         lane = (k + done) % lanes(rows)
-        at = row + (k + done - lane) * TILE_ROWS + lane
+        at = row + (k + done - lane) * tile_rows + lane
         if lane == 0 and count - done >= lanes(rows):
             store(rows, at, load(source, start + done))
             done += lanes(rows)
@@ -239,11 +211,11 @@ def copy_woven(source, start, rows, row, k, count):
 
 
 @inline
-def clear_woven(rows, row, k, count):
+def clear_woven(rows, row, tile_rows, k, count):
     """Zeros in the place of numbers k : k + count of a woven row."""
     for j in range(k, k + count):
         lane = j % lanes(rows)
-        rows[row + (j - lane) * TILE_ROWS + lane] = 0.0
+        rows[row + (j - lane) * tile_rows + lane] = 0.0
 
 
 @inline

@@ -7,7 +7,7 @@ AVX2, 4 with SSE or NEON. Inside a jitted function::
     v = maximum(v + load(b, j), splat(x, 0.0))
     store(y, i, v)
 
-Nothing checks bounds. The loops are written for ``lanes(x)`` numbers at a time with a scalar
+In place of an array there may be a pointer (`callables`). Nothing checks bounds. The loops are written for ``lanes(x)`` numbers at a time with a scalar
 remainder, so that nothing beyond an array's end is ever touched.
 """
 
@@ -115,9 +115,10 @@ def build_at_least(builder, x, lowest):
 
 
 def build_pointer(context, builder, array_type, array, index):
-    """The address of the number at flat `index` of an array."""
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [index])
+    """The address of the number at flat `index` of an array, or that far behind a pointer."""
+    if not isinstance(array_type, types.CPointer):
+        array = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(array, [index])
 
 
 def build_prefetch(builder, pointer):

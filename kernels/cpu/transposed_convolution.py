@@ -63,7 +63,7 @@ def transposed_convolution_backward_input(gy, w, input_size, stride=(1, 1), padd
     taps = convolution_taps(w.shape[:2], tuple(padding), (1, 1))
     phases = ((0, len(taps), 0, 0, *input_size),)
     gathered_product.product(
-        gy, w, gx, None, phases, taps, tuple(stride), (1, 1), transposed=True
+        gy, w, w.shape, gx, None, phases, taps, tuple(stride), (1, 1), transposed=True
     )
     return gx
 

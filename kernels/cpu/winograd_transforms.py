@@ -1,20 +1,26 @@
 """Winograd's transforms as straight-line SIMD code, made from the matrices of any F(m, r).
 
-A kernel writes ``input_transform(m, r, source, at, step, target, to, to_step)``: the n vectors at
-flat indices ``at + step * j`` of `source`, multiplied with B, become the n vectors at
-``to + to_step * i`` of `target`. m and r are tuples whose lengths are the numbers: so they are part
-of the types, and each F(m, r) is compiled for itself.
+A transform takes a square of vectors X to M X M^T, for one of the matrices M of F(m, r) or its
+transposed. `transform` compiles it and gives its address; a kernel has it done by ``call``::
+
+    call(address, source, row_step, step, source_step, target, to_row_step, to_step, target_step,
+         vectors, buffer)
+
+X's vector (i, j) begins at ``source[i * row_step + j * step]``, that of the result at
+``target[i * to_row_step + j * to_step]``. So it goes on for `vectors` such squares, `source_step` and
+`target_step` apart. `buffer` holds as many vectors as X has columns, times the result's rows.
 """
 
 import functools
 from typing import NamedTuple
 
 from llvmlite import ir
-from numba import types
+from numba import from_dtype, types
 from numba.extending import intrinsic
 
 from ..winograd_matrices import matrices
-from .simd import INT, build_fma, build_load, build_pointer, build_store, lanes_of, llvm_vector
+from .callables import compile_callable, pointer
+from .simd import INT, build_fma, build_load, build_store, lanes, lanes_of, llvm_vector
 
 
 class Term(NamedTuple):
@@ -26,16 +32,15 @@ class Term(NamedTuple):
     sign: int
 
 
-def input_matrix(m, r):
-    return matrices(m, r)[2]
+def matrix_of(kind, m, r):
+    """The matrix M of a transform.
 
-
-def output_matrix(m, r):
-    return _transposed(matrices(m, r)[0])
-
-
-def weight_matrix(m, r):
-    return matrices(m, r)[1]
+    Kinds are "input" B, "output" A^T and "weights" G; their adjoints, which lead back from
+    gradients, are "output_adjoint" and "weights_adjoint".
+    """
+    a, g, b = matrices(m, r)
+    return {"input": b, "output": _transposed(a), "weights": g, "output_adjoint": a,
+            "weights_adjoint": _transposed(g)}[kind]
 
 
 def _transposed(matrix):
@@ -95,81 +100,91 @@ def mate_rows(matrix):
     return found
 
 
-def _transform(matrix_of):
-    """Make the intrinsic that applies ``matrix_of(m, r)``."""
+@intrinsic(prefer_literal=True)
+def _apply(typingctx, kind, m, r, source, step, target, to_step):
+    """The vectors at ``source[j * step]``, multiplied with M, to ``target[i * to_step]``."""
+    matrix = matrix_of(kind.literal_value, m.literal_value, r.literal_value)
+    dtype = source.dtype
+    vector, lane_count = llvm_vector(dtype), lanes_of(dtype)
 
-    @intrinsic
-    def transform(typingctx, m, r, source, at, step, target, to, to_step):
-        matrix = matrix_of(len(m), len(r))
-        dtype = source.dtype
-        vector, lane_count = llvm_vector(dtype), lanes_of(dtype)
+    def codegen(context, builder, signature, args):
+        source, step, target, to_step = args[3:]
 
-        def codegen(context, builder, signature, args):
-            pointer = build_pointer(context, builder, source, args[2], args[3])
-            inputs = []
-            for j in range(len(matrix[0])):
-                here = builder.gep(pointer, [builder.mul(args[4], ir.Constant(INT, j))])
-                inputs.append(build_load(builder, here, dtype))
-            pairs = {}
+        def at(pointer, step, index):
+            return builder.gep(pointer, [builder.mul(step, ir.Constant(INT, index))])
 
-            def operand(term):
-                if term.second is None:
-                    return inputs[term.first]
-                key = term[1:]
-                if key not in pairs:
-                    combine = builder.fadd if term.sign > 0 else builder.fsub
-                    pairs[key] = combine(inputs[term.first], inputs[term.second])
-                return pairs[key]
+        inputs = [build_load(builder, at(source, step, j), dtype) for j in range(len(matrix[0]))]
+        pairs = {}
 
-            def add_up(terms):
-                # A factor of one first: it begins the sum without a multiplication.
-                total = None
-                for term in sorted(terms, key=lambda term: abs(term.factor) != 1):
-                    value, factor = operand(term), float(term.factor)
-                    if total is None and factor == 1:
-                        total = value
-                    elif total is not None and factor in (1, -1):
-                        total = (builder.fadd if factor > 0 else builder.fsub)(total, value)
+        def operand(term):
+            if term.second is None:
+                return inputs[term.first]
+            key = term[1:]
+            if key not in pairs:
+                combine = builder.fadd if term.sign > 0 else builder.fsub
+                pairs[key] = combine(inputs[term.first], inputs[term.second])
+            return pairs[key]
+
+        def add_up(terms):
+            # A factor of one first: it begins the sum without a multiplication.
+            total = None
+            for term in sorted(terms, key=lambda term: abs(term.factor) != 1):
+                value, factor = operand(term), float(term.factor)
+                if total is None and factor == 1:
+                    total = value
+                elif total is not None and factor in (1, -1):
+                    total = (builder.fadd if factor > 0 else builder.fsub)(total, value)
+                else:
+                    constant = ir.Constant(vector, [factor] * lane_count)
+                    if total is None:
+                        total = builder.fmul(value, constant)
                     else:
-                        constant = ir.Constant(vector, [factor] * lane_count)
-                        if total is None:
-                            total = builder.fmul(value, constant)
-                        else:
-                            total = build_fma(builder, value, constant, total, dtype)
-                return total if total is not None else ir.Constant(vector, [0.0] * lane_count)
+                        total = build_fma(builder, value, constant, total, dtype)
+            return total if total is not None else ir.Constant(vector, [0.0] * lane_count)
 
-            rows, mates = terms_of(matrix), mate_rows(matrix)
-            results = {}
-            for i, terms in enumerate(rows):
-                if i in results:
-                    continue
-                if i not in mates:
-                    results[i] = add_up(terms)
-                    continue
-                even = add_up([term for term in terms if term.first % 2 == 0])
-                odd = add_up([term for term in terms if term.first % 2 == 1])
-                results[i] = builder.fadd(even, odd)
-                mate, sign = mates[i]
-                first, second = (even, odd) if sign > 0 else (odd, even)
-                results[mate] = builder.fsub(first, second)
-            pointer = build_pointer(context, builder, target, args[5], args[6])
-            for i in range(len(matrix)):
-                here = builder.gep(pointer, [builder.mul(args[7], ir.Constant(INT, i))])
-                build_store(builder, results[i], here, dtype)
-            return context.get_dummy_value()
+        rows, mates = terms_of(matrix), mate_rows(matrix)
+        results = {}
+        for i, terms in enumerate(rows):
+            if i in results:
+                continue
+            if i not in mates:
+                results[i] = add_up(terms)
+                continue
+            even = add_up([term for term in terms if term.first % 2 == 0])
+            odd = add_up([term for term in terms if term.first % 2 == 1])
+            results[i] = builder.fadd(even, odd)
+            mate, sign = mates[i]
+            first, second = (even, odd) if sign > 0 else (odd, even)
+            results[mate] = builder.fsub(first, second)
+        for i in range(len(matrix)):
+            build_store(builder, results[i], at(target, to_step, i), dtype)
+        return context.get_dummy_value()
 
-        index = types.intp
-        return types.void(m, r, source, index, index, target, index, index), codegen
-
-    return transform
+    return types.void(kind, m, r, source, types.intp, target, types.intp), codegen
 
 
-# Forward: B d, A^T y and G g; their adjoints lead back from gradients.
-input_transform = _transform(input_matrix)
-output_transform = _transform(output_matrix)
-weight_transform = _transform(weight_matrix)
-output_adjoint = _transform(lambda m, r: _transposed(output_matrix(m, r)))
-weight_adjoint = _transform(lambda m, r: _transposed(weight_matrix(m, r)))
+@functools.cache
+def transform(kind, m, r, dtype):
+    """The address of the transform by ``matrix_of(kind, m, r)``, for `dtype`."""
+    matrix = matrix_of(kind, m, r)
+    rows, columns = len(matrix), len(matrix[0])
+
+    def transform(source, row_step, step, source_step, target, to_row_step, to_step, target_step,
+                  vectors, buffer):
+        size = lanes(source)
+        for vector in range(vectors):
+            x, y = vector * source_step, vector * target_step
+            for j in range(columns):
+                _apply(kind, m, r, pointer(source, x + j * step), row_step,
+                       pointer(buffer, j * size), columns * size)
+            for i in range(rows):
+                _apply(kind, m, r, pointer(buffer, i * columns * size), size,
+                       pointer(target, y + i * to_row_step), to_step)
+
+    numbers = types.CPointer(from_dtype(dtype))
+    return compile_callable(transform, (
+        numbers, types.intp, types.intp, types.intp, numbers, types.intp, types.intp, types.intp,
+        types.intp, numbers))
 
 
 def operations(matrix):

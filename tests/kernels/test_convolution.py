@@ -1,4 +1,7 @@
-"""Convolution, forwards and backwards."""
+"""Convolution, forwards and backwards, by the algorithm that does all: im2col and a product.
+
+Winograd's is tested in test_winograd.py, with the functions here.
+"""
 import re
 from types import SimpleNamespace
 
@@ -57,17 +60,22 @@ def arrays(shapes, rng, dtype):
             for shape in (shapes.x, shapes.w, (out,), (shapes.x[0], *size, out))]
 
 
-def compare(shapes, rng, dtype, agree):
+def compare(shapes, rng, dtype, agree, algorithm="im2col", more_error=1):
+    """Hold cpu against naive; Winograd's algorithm may be off by `more_error` times as much."""
     x, w, b, gy = arrays(shapes, rng, dtype)
-    options = shapes.options
-    terms = w[..., 0].size + 1
-    for bias, relu in [(None, False), (b, True)]:
-        agree(cpu.convolution_forward(x, w, bias, relu=relu, **options),
-              naive.convolution_forward(x, w, bias, relu=relu, **options), terms)
+    options = {**shapes.options, "algorithm": algorithm}
+    terms = more_error * (w[..., 0].size + 1)
+    prepared = cpu.prepare_weights(w, x.shape, **options)
+    for bias, relu, pool in [(None, False, False), (b, True, False), (b, True, True)]:
+        expected = naive.convolution_forward(x, w, bias, relu=relu, pool=pool, **options)
+        for weights in (w, prepared):
+            agree(cpu.convolution_forward(x, weights, bias, relu=relu, pool=pool, **options),
+                  expected, terms)
     agree(cpu.convolution_backward_input(gy, w, x.shape[1:3], **options),
-          naive.convolution_backward_input(gy, w, x.shape[1:3], **options), w.size)
+          naive.convolution_backward_input(gy, w, x.shape[1:3], **options), more_error * w.size)
     agree(cpu.convolution_backward_weights(x, gy, w.shape[:2], **options),
-          naive.convolution_backward_weights(x, gy, w.shape[:2], **options), gy[..., 0].size)
+          naive.convolution_backward_weights(x, gy, w.shape[:2], **options),
+          more_error * gy[..., 0].size)
     agree(cpu.convolution_backward_bias(gy), naive.convolution_backward_bias(gy), gy[..., 0].size)
 
 

@@ -52,7 +52,7 @@ def test_jobs_of_a_product_cover_every_number_once(images, groups, workers, size
     phases, _ = convolution.scatter_phases(size, (3, 3), (stride,) * 2, (1, 1), (1, 1))
     counts = np.zeros((images, *size, groups * outputs), int)
     for job in gathered_product._product_jobs(
-            images, groups, phases, outputs, workers, 4 * TILE_ROWS, 32):
+            images, groups, phases, outputs, workers, 4 * TILE_ROWS, TILE_ROWS, 32):
         assert (job["last_pixel"] - job["first_pixel"]) <= 4 * TILE_ROWS
         q_y, q_x = np.divmod(np.arange(job["first_pixel"], job["last_pixel"]), job["grid_w"])
         columns = slice(job["group"] * outputs + job["first_output"],
@@ -79,7 +79,8 @@ def test_jobs_of_a_gradient_cover_every_number_once(groups, workers, rows, outpu
 def test_every_thread_has_about_the_same_share(size, outputs):
     workers = 2
     jobs = gathered_product._product_jobs(
-        1, 1, ((0, 9, 0, 0, *size),), outputs, workers, gathered_product.JOB_PIXELS, 32)
+        1, 1, ((0, 9, 0, 0, *size),), outputs, workers, gathered_product.JOB_PIXELS, TILE_ROWS,
+        32)
     work = ((jobs["last_pixel"] - jobs["first_pixel"])
             * (jobs["last_output"] - jobs["first_output"]))
     shares = [work[worker::workers].sum() for worker in range(workers)]
@@ -93,9 +94,10 @@ def test_little_work_is_done_by_one_thread(calls, dtype, monkeypatch):
     monkeypatch.setattr(gathered_product, "PARALLEL_WORK", 9 * 9 * 45 * 40)
     x = np.zeros((1, 9, 9, 5), dtype)
     for outputs, threads in ((39, 1), (40, numba.get_num_threads())):
-        cpu.convolution_forward(x, np.zeros((3, 3, 5, outputs), dtype), padding=(1, 1))
+        cpu.convolution_forward(
+            x, np.zeros((3, 3, 5, outputs), dtype), padding=(1, 1), algorithm="im2col")
         cpu.convolution_backward_weights(
-            x, np.zeros((1, 9, 9, outputs), dtype), (3, 3), padding=(1, 1))
+            x, np.zeros((1, 9, 9, outputs), dtype), (3, 3), padding=(1, 1), algorithm="im2col")
         assert [len(scratch) for scratch, _, _ in calls] == [threads, threads]
         calls.clear()
 
@@ -126,6 +128,7 @@ class Large:
     def __init__(self, shape, dtype):
         self.shape, self.dtype = shape, np.dtype(dtype)
         self.size, self.itemsize = math.prod(shape), self.dtype.itemsize
+        self.ndim = len(shape)
 
     def reshape(self, size):
         assert size == -1
@@ -139,7 +142,7 @@ def test_scratch_memory_does_not_grow_with_the_image(calls, dtype, kernel, chann
         x = Large((1, height, width, channels), dtype)
         w = Large((kernel, kernel, channels, channels), dtype)
         taps = convolution.convolution_taps((kernel,) * 2, (kernel // 2,) * 2, (1, 1))
-        gathered_product.product(x, w, x, None, ((0, len(taps), 0, 0, height, width),), taps,
+        gathered_product.product(x, w, w.shape, x, None, ((0, len(taps), 0, 0, height, width),), taps,
                                  (1, 1), (1, 1))
         gathered_product.gradient(x, x, w, taps, (1, 1))
         sizes.append([scratch.strides[0] for scratch, _, _ in calls])
@@ -151,13 +154,14 @@ def test_scratch_memory_does_not_grow_with_the_image(calls, dtype, kernel, chann
 def test_scratch_memory_holds_the_buffers_of_a_block(calls, dtype):
     """A tile, a row of zeros, panels of weights, and gathered rows up to the last of a tile."""
     x, w = np.zeros((1, 9, 9, 5), dtype), np.zeros((3, 3, 5, 40), dtype)
-    cpu.convolution_forward(x, w)
-    cpu.convolution_backward_weights(x, np.zeros((1, 7, 7, 40), dtype), (3, 3))
+    cpu.convolution_forward(x, w, algorithm="im2col")
+    cpu.convolution_backward_weights(
+        x, np.zeros((1, 7, 7, 40), dtype), (3, 3), algorithm="im2col")
     for scratch, blocks, _ in calls:
         width = panel_width(np.dtype(dtype))
         assert blocks.columns % width == 0
         before = (TILE_ROWS + 1) * width + blocks.depth * blocks.columns
-        rows = -(-blocks.rows // TILE_ROWS) * TILE_ROWS
+        rows = -(-blocks.rows // blocks.tile_rows) * blocks.tile_rows
         assert scratch.shape[1] >= before + rows * blocks.depth
         assert scratch.dtype == dtype
 
