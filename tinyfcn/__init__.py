@@ -16,9 +16,9 @@ if not os.path.isdir(os.path.join(__path__[0], "kernels")):
     __path__.append(os.path.dirname(__path__[0]))
 
 _SUBMODULES = frozenset({
-    "console", "data", "drawing", "evaluation", "gradient_check", "graph", "inference", "kernels",
-    "layers", "loading", "losses", "metrics", "models", "optimizers", "peers", "training",
-    "weights",
+    "arrays", "console", "data", "drawing", "evaluation", "gradient_check", "graph", "inference",
+    "kernels", "layers", "loading", "losses", "metrics", "models", "optimizers", "peers",
+    "training", "weights",
 })
 _FUNCTIONS = {
     "load_weights": "loading",

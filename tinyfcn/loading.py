@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from tinyfcn import weights
+from tinyfcn.arrays import CPU, to_host
 from tinyfcn.weights.errors import weights_error
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,12 @@ def load_weights(net, path):
         The file cannot be read, names are missing, unused or misshaped, or its description makes
         no sense. The net is as it was.
     """
+    if net.device != CPU:
+        device = net.device
+        try:
+            return load_weights(net.to(CPU), path)
+        finally:
+            net.to(device)
     params = net.params
     about = weights.describe(path)
     stored = weights.shapes(path)
@@ -145,7 +152,8 @@ def save_model(net, path, training=None, dtype=None):
         "preprocessing": net.preprocessing,
         "training": dict(training or {}),
     }
-    weights.write(path, net.params, about, dtype)
+    params = {name: to_host(array) for name, array in net.params.items()}
+    weights.write(path, params, about, dtype)
 
 
 def check_tensors(path, net_name, wanted, stored):

@@ -1,6 +1,6 @@
 """How parameters follow their gradients."""
 
-from .arrays import zeros_like
+from .arrays import to_device, zeros_like
 from .kernels import backend
 
 
@@ -29,6 +29,10 @@ class SGD:
         self.velocity = {
             name: zeros_like(w) for name, w in net.params.items() if name not in net.fixed
         }
+
+    def to(self, device):
+        """Bring the velocities to a device, where the net's parameters are."""
+        self.velocity = {name: to_device(v, device) for name, v in self.velocity.items()}
 
     def step(self, rate):
         """Move every parameter that has a gradient; `rate` is the learning rate of this step."""

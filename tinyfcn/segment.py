@@ -154,6 +154,7 @@ def _run(options):
 
 
 def _segment_all(options):
+    device = console.use_device(options)
     jobs, failures = plan(options.photos, options.output)
     if jobs:
         weights = _find_weights(options)
@@ -164,7 +165,7 @@ def _segment_all(options):
         return console.FAILED
 
     start = time.perf_counter()
-    net = _load_net(options, weights)
+    net = _load_net(options, weights).to(device)
     seconds = time.perf_counter() - start
     about = _describe(net, weights)
     _log.debug("model %s, weights %s", about["model"], weights or "random")
@@ -239,6 +240,7 @@ def _describe(net, weights):
 
 def _do(net, job, options, about, load_seconds):
     """Segment one photo and write its results. Returns whether that worked."""
+    from tinyfcn.arrays import DeviceError, DeviceMemoryError
     from tinyfcn.data.images import ImageError, printable
 
     name = printable(job.photo)
@@ -246,6 +248,8 @@ def _do(net, job, options, about, load_seconds):
         line = _segment_photo(net, job, options, about, load_seconds)
     except ImageError as error:
         console.say(f"{PROGRAM}: {error}")
+    except (DeviceError, DeviceMemoryError) as error:
+        console.say(f"{PROGRAM}: {name}: {error}")
     except MemoryError:
         console.say(f"{PROGRAM}: {name}: not enough memory to segment it")
     except OSError as error:
@@ -330,6 +334,7 @@ def _parse(argv):
                         help="number of classes with --random-weights, 1..256 (default: 21)")
     parser.add_argument("--alpha", type=console.number(float, 0, 1), default=0.5, metavar="A",
                         help="weight of the class colours in the overlay, 0..1 (default: 0.5)")
+    console.add_device_options(parser)
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("-q", "--quiet", action="store_true",
                       help="say nothing but warnings and errors")

@@ -22,6 +22,12 @@ class FrozenConvolution(Layer):
         self.prepared = None
         self._preparing = threading.Lock()
 
+    def to(self, device):
+        """As for every layer; not once the weights are transformed."""
+        if self.prepared is not None:
+            raise RuntimeError("a prepared net that has run stays on its device")
+        super().to(device)
+
     def forward(self, x, keep=False, relu=False, pool=False):
         """With `relu` and `pool`, the layers that follow are done on the way."""
         if keep:

@@ -1,5 +1,6 @@
 """A trained net made ready for inference."""
 
+from ..arrays import to_host
 from ..graph import Graph
 from ..layers import (
     Convolution,
@@ -30,7 +31,7 @@ def prepare(net):
     """
     folded = fold_batch_norm(net)
     prepared = Graph(folded.name, folded.arguments)
-    for attribute in ("preprocessing", "class_names", "colours", "ignore_label"):
+    for attribute in ("preprocessing", "class_names", "colours", "ignore_label", "device"):
         setattr(prepared, attribute, getattr(net, attribute))
     renamed = {}
     for node in folded.nodes:
@@ -47,7 +48,7 @@ def _frozen(layer, size_like):
     if isinstance(layer, Convolution):
         return FrozenConvolution(layer)
     if isinstance(layer, TransposedConvolution) and size_like is not None:
-        filters = separable_filter(layer.params["weights"])
+        filters = separable_filter(to_host(layer.params["weights"]))
         if filters is not None:
             return Interpolation(*filters, layer.geometry)
     return layer
