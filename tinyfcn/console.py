@@ -98,11 +98,11 @@ def number(kind, low, high=math.inf, above=False, below=False):
     return parse
 
 
-def add_device_options(parser, precision=True):
+def add_device_options(parser, default="auto", precision=True):
     """Add --device and, where convolutions are computed for their results, --precision."""
-    parser.add_argument("--device", type=_device, default="auto", metavar="DEVICE",
-                        help="auto, cpu, cuda or cuda:N (default: auto, the first usable NVIDIA "
-                             "GPU or else the CPU)")
+    parser.add_argument("--device", type=_device, default=default, metavar="DEVICE",
+                        help="cpu, cuda, cuda:N, or auto, the first usable NVIDIA GPU or else the "
+                             f"CPU (default: {default})")
     if precision:
         parser.add_argument("--precision", choices=PRECISIONS, default="float32",
                             help="of the factors in convolutions; tf32 and bf16 need a GPU "

@@ -1,7 +1,10 @@
 """Stand-ins for `intrinsics` in Numba's simulator, which runs each CUDA thread as a Python thread.
 
-The simulator knows no alignment of shared arrays either: here it is accepted and dropped. All this
-permits more than hardware does, except for the alignment of places, which is checked.
+Two things of the simulator are replaced. It knows no alignment of shared arrays: here it is
+accepted and dropped. And it lets all threads of a block compete for the interpreter: here one runs
+at a time, up to where it has to wait for the others, which is many times faster.
+
+All this permits more than hardware does, except for the alignment of places, which is checked.
 """
 
 import sys
@@ -9,23 +12,68 @@ import threading
 
 import numpy as np
 from numba.cuda.np import numpy_support
-from numba.cuda.simulator import kernelapi
+from numba.cuda.simulator import kernel, kernelapi
 
 
 def _shared_array(self, shape, dtype, alignment=None):
     """A block's array for the line that asks for it."""
     frame = sys._getframe(1)
     key = frame.f_code.co_filename, frame.f_lineno
-    with _lock:
-        if key not in self._allocations:
-            numbers = np.full(shape, np.nan, numpy_support.as_dtype(dtype))
-            self._allocations[key] = numbers
-        return self._allocations[key]
+    if key not in self._allocations:
+        self._allocations[key] = np.full(shape, np.nan, numpy_support.as_dtype(dtype))
+    return self._allocations[key]
+
+
+def _run_block(self, grid_point, *args):
+    """Run the threads of a block in turns."""
+    self.held, self.products = {}, {}  # of matrix instructions
+    block_points = list(np.ndindex(*self._block_dim))
+    if "syncthreads" not in self._f.__code__.co_names:  # no one waits: they need no Python threads
+        thread = threading.current_thread()
+        thread.blockIdx = kernelapi.Dim3(*grid_point)
+        for point in block_points:
+            thread.threadIdx = kernelapi.Dim3(*point)
+            self._f(*args)
+        return
+
+    def body():
+        thread = threading.current_thread()
+        thread.turn.acquire()
+        try:
+            if not thread.abort:
+                self._f(*args)
+        except BaseException as error:
+            self.failure = self.failure or error
+        finally:
+            thread.done = True
+            self.turn.release()
+
+    self.turn, self.failure = threading.Semaphore(0), None
+    threads = [kernel.BlockThread(body, self, grid_point, point, False) for point in block_points]
+    for thread in threads:
+        thread.turn, thread.done = threading.Semaphore(0), False
+        thread.start()
+    while threads:
+        for thread in threads:
+            thread.abort = self.failure is not None
+            thread.turn.release()
+            self.turn.acquire()
+        threads = [thread for thread in threads if not thread.done]
+    if self.failure is not None:
+        raise self.failure
+
+
+def _syncthreads(self):
+    """Let the other threads of the block come as far."""
+    self._manager.turn.release()
+    self.turn.acquire()
+    if self.abort:
+        raise RuntimeError("another thread of the block failed")
 
 
 kernelapi.FakeCUDAShared.array = _shared_array
-
-_lock = threading.Lock()
+kernel.BlockManager.run = _run_block
+kernel.BlockThread.syncthreads = _syncthreads
 
 
 def _numbers(a):
@@ -78,27 +126,19 @@ def to_bf16_pair(low, high):
     return np.uint32(halves[1] << 16 | halves[0])
 
 
-class _Warp:
-    """32 threads that exchange what they hold."""
-
-    def __init__(self):
-        self.barrier = threading.Barrier(32)
-        self.held = [None] * 32
-        self.result = None
-
-
 def _multiply(operands, add, unpack):
+    """A lane's share of a b + c, when all lanes of its warp, and so of its block, have come here."""
     thread = threading.current_thread()
-    warps = vars(thread._manager).setdefault("_warps", {})
-    with _lock:
-        warp = warps.setdefault(thread.thread_id // 32, _Warp())
-    lane = thread.thread_id % 32
-    warp.held[lane] = operands
-    if warp.barrier.wait() == 0:
-        warp.result = unpack(warp.held)
-    warp.barrier.wait()
+    lane, turn = thread.thread_id % 32, getattr(thread, "multiplications", 0)
+    thread.multiplications = turn + 1
+    key = thread.thread_id // 32, turn
+    held = thread._manager.held.setdefault(key, [None] * 32)
+    held[lane] = operands
+    thread.syncthreads()
+    d = thread._manager.products.get(key)
+    if d is None:
+        d = thread._manager.products[key] = unpack(held)
     row, column = lane >> 2, 2 * (lane & 3)
-    d = warp.result
     return (add[0] + d[row, column], add[1] + d[row, column + 1],
             add[2] + d[row + 8, column], add[3] + d[row + 8, column + 1])
 
