@@ -25,7 +25,7 @@ from . import algorithms, launch, memory, tensor_product
 from .compilation import FLOATS, INT, INTS, inline, kernel
 from .indexing import quotient, remainder
 from .padding import Padded, pad_weights, padded
-from .target import load4, store4
+from .target import add_outer_product, load4, store4
 
 DEPTH = 8  # of a part in shared memory
 # Warps of a block, down and across, of which a warp's tile is 64 x 32; and how many blocks shall fit
@@ -42,9 +42,7 @@ def outer_product(sums, left, right, a, b, a_at, b_at):
     left[4], left[5], left[6], left[7] = load4(a, a_at + 32)
     right[0], right[1], right[2], right[3] = load4(b, b_at)
     right[4], right[5], right[6], right[7] = load4(b, b_at + 16)
-    for i in range(8):
-        for j in range(8):
-            sums[i, j] += left[i] * right[j]
+    add_outer_product(sums, left, right)
 
 
 @inline
@@ -471,6 +469,8 @@ def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed
         return
     outputs = y.shape[3] // groups
     x, depth = padded(x, groups)
+    tap_table, phase_table, most_taps = _tables(
+        tuple(phases), taps.tobytes(), tuple(in_step), x.shape[1:3])
     rows = max(x.shape[0] * grid_h * grid_w for *_, grid_h, grid_w in phases)
     kernels, tiles, deep = _products, TILES, DEPTH
     if algorithm != algorithms.IM2COL:
@@ -478,14 +478,12 @@ def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed
             tensor_product.DEPTH
     tile = launch.choose_tile(tiles, rows, outputs)
     row_tiles, column_tiles = -(-rows // tiles[tile][0]), -(-outputs // tiles[tile][1])
-    steps = max(last - first for first, last, *_ in phases) * depth // deep
+    steps = most_taps * depth // deep
     parts = launch.shares(row_tiles * column_tiles * groups * len(phases), steps, y.nbytes)
     target = y if parts == 1 else memory.empty((parts, *y.shape))
     kernels[tile, transposed].launch(
         (row_tiles * column_tiles, groups * parts, len(phases)),
-        x, w.numbers, bias, target, _on_device(tuple(map(tuple, taps.tolist()))),
-        _on_device(tuple(map(tuple, phases))),
-        x.shape[0], *x.shape[1:3], depth, *y.shape[1:3], outputs, groups, w.rows, w.columns,
+        x, w.numbers, bias, target, tap_table, phase_table, x.shape[0], *x.shape[1:3], depth, *y.shape[1:3], outputs, groups, w.rows, w.columns,
         *in_step, *out_step, column_tiles, parts, y.size,
         bias is not None and parts == 1, relu and parts == 1, outputs % 4 == 0)
     if parts > 1:
@@ -512,14 +510,34 @@ def gradient(x, gy, gw, taps, in_step, groups=1, algorithm=algorithms.IM2COL):
     target = gw if parts == 1 else memory.empty((parts, *gw.shape))
     kernels[tile].launch(
         (row_tiles * column_tiles, groups * parts),
-        x, gy, target, _on_device(tuple(map(tuple, taps.tolist()))), x.shape[0], *x.shape[1:3],
-        depth, channels, *gy.shape[1:3], columns, outputs, groups, *in_step, len(taps),
+        x, gy, target, _tap_table(taps.tobytes()), x.shape[0], *x.shape[1:3], depth, channels, *gy.shape[1:3], columns, outputs, groups, *in_step, len(taps),
         column_tiles, parts, gw.size, outputs % 4 == 0)
     if parts > 1:
         _add_up.launch(launch.blocks_for(gw.size), target, None, gw, gw.size, parts, 1, 0, 0)
 
 
 @functools.lru_cache(maxsize=1024)
-def _on_device(rows):
-    """A table of ints on the GPU, uploaded once."""
-    return memory.upload(np.array(rows, np.int32).reshape(-1))
+def _tap_table(taps):
+    """Taps, as their bytes, on the GPU."""
+    return memory.upload(np.frombuffer(taps, np.int64).astype(np.int32))
+
+
+@functools.lru_cache(maxsize=1024)
+def _tables(phases, taps, in_step, size):
+    """Taps and phases on the GPU, without taps that no pixel of an image of `size` is under.
+
+    Few are left of a large kernel on a small image. Also returns the most that a phase has.
+    """
+    taps = np.frombuffer(taps, np.int64).reshape(-1, 3)
+    kept, table, count = [], [], 0
+    for first, last, origin_y, origin_x, *grid in phases:
+        here = taps[first:last]
+        for axis in (0, 1):
+            offsets = here[:, axis]
+            here = here[(offsets < size[axis]) & (offsets > -(grid[axis] - 1) * in_step[axis] - 1)]
+        kept.append(here)
+        table.append((count, count + len(here), origin_y, origin_x, *grid))
+        count += len(here)
+    most = max(map(len, kept))
+    return (_tap_table(np.concatenate(kept).astype(np.int64).tobytes()),
+            memory.upload(np.array(table, np.int32)), most)

@@ -5,6 +5,7 @@ checks it. A kernel imports these from `target`, which gives the simulator's whe
 """
 
 from llvmlite import ir
+from numba import cuda
 from numba.cuda import types
 from numba.cuda.extending import intrinsic
 
@@ -61,6 +62,14 @@ def load1(typingctx, a, i):
         return builder.load(_address(context, builder, a, args[0], i, args[1]))
 
     return a.dtype(a, i), codegen
+
+
+@cuda.jit(device=True, forceinline=True)
+def add_outer_product(sums, left, right):
+    """sums (8, 8) += the outer product of left and right, 64 multiply-adds on registers."""
+    for i in range(8):
+        for j in range(8):
+            sums[i, j] += left[i] * right[j]
 
 
 # ---- asynchronous copies, from compute capability 8.0

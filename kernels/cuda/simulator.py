@@ -100,6 +100,10 @@ def load1(a, i):
     return _numbers(a)[i]
 
 
+def add_outer_product(sums, left, right):
+    sums += np.multiply.outer(left, right)
+
+
 def copy4_async(target, to, source, at, size):
     assert to >= 0 and to % 4 == 0 and at >= 0 and at % 4 == 0 and size in (0, 16)
     target[to : to + 4] = _numbers(source)[at : at + 4] if size else 0

@@ -4,6 +4,7 @@ from numba import config
 
 if config.ENABLE_CUDASIM:
     from .simulator import (
+        add_outer_product,
         commit_copies,
         copy4_async,
         load1,
@@ -17,6 +18,7 @@ if config.ENABLE_CUDASIM:
     )
 else:
     from .intrinsics import (
+        add_outer_product,
         commit_copies,
         copy4_async,
         load1,
@@ -30,6 +32,7 @@ else:
     )
 
 __all__ = [
+    "add_outer_product",
     "commit_copies",
     "copy4_async",
     "load1",
