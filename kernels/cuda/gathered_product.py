@@ -160,6 +160,7 @@ def make_product(down, across, blocks, transposed):
         pixel = cuda.local.array(a_loads, int32)
         b_tap = cuda.local.array(b_loads, int32)
         b_channel = cuda.local.array(b_loads, int32)
+        w_at = cuda.local.array(b_loads, int32)
 
         thread = int32(cuda.threadIdx.x)
         group = quotient(cuda.blockIdx.y, parts)
@@ -186,7 +187,8 @@ def make_product(down, across, blocks, transposed):
             image, q = quotient(m, grid_h * grid_w), remainder(m, grid_h * grid_w)
             pixel_y[i] = int32(quotient(q, grid_w) * in_step_y)
             pixel_x[i] = int32(remainder(q, grid_w) * in_step_x)
-            pixel[i] = int32((image * x_h + pixel_y[i]) * x_w + pixel_x[i])
+            pixel[i] = int32(((image * x_h + pixel_y[i]) * x_w + pixel_x[i]) * (groups * depth)
+                             + group * depth)
             if m >= count:
                 pixel_y[i] = OUTSIDE
         tap = int32(first_tap + quotient(step * DEPTH + k, depth))
@@ -195,10 +197,16 @@ def make_product(down, across, blocks, transposed):
             b_k = int32(step * DEPTH + thread // quads + i * (threads // quads))
             b_tap[i] = int32(first_tap + quotient(b_k, depth))
             b_channel[i] = remainder(b_k, depth)
-        x_stride = int32(groups * depth)
-        w_stride = int32(groups * w_columns)
-        x_group = int32(group * depth)
-        w_group = int32(group * w_columns)
+            if transposed:
+                # Rows of w are results here; the depth runs along them.
+                n = int32(column0 + (thread >> 1) + i * half)
+                w_at[i] = int32(n * (groups * w_columns) + group * w_columns)
+                b_tap[i] = int32(0) if n < outputs else last_tap
+            else:
+                n = int32(column0 + thread % quads * 4)
+                w_at[i] = int32(group * w_columns + n)
+                if n >= w_columns:
+                    b_tap[i] = last_tap
 
         warp, lane = int32(thread >> 5), int32(thread & 31)
         tile_row = int32((warp // across) * 64 + (lane >> 2) * 4)
@@ -208,52 +216,48 @@ def make_product(down, across, blocks, transposed):
                 sums[i, j] = float32(0)
 
         buffer = int32(0)
-        # One step ahead: what is loaded in a turn is multiplied in the next.
-        turn = int32(step - 1)
-        while turn < stop:
-            if turn + 1 < stop:
+        # What is loaded in a turn is multiplied in the next.
+        remaining, loaded = int32(stop - step), False
+        while remaining >= 0:
+            if remaining > 0:
                 tap_y, tap_x, tap_w = int32(0), int32(0), int32(0)
                 if tap < last_tap:
                     tap_y, tap_x, tap_w = taps[3 * tap], taps[3 * tap + 1], taps[3 * tap + 2]
                 for i in range(a_loads):
                     in_y, in_x = int32(pixel_y[i] + tap_y), int32(pixel_x[i] + tap_x)
                     if tap < last_tap and 0 <= in_y and in_y < x_h and 0 <= in_x and in_x < x_w:
-                        at = int32((pixel[i] + tap_y * x_w + tap_x) * x_stride + x_group + channel)
+                        at = int32(pixel[i] + (tap_y * x_w + tap_x) * (groups * depth) + channel)
                         a_next[i, 0], a_next[i, 1], a_next[i, 2], a_next[i, 3] = load4(x, at)
                     else:
                         for j in range(4):
                             a_next[i, j] = float32(0)
                 for i in range(b_loads):
-                    inside = False
+                    inside = b_tap[i] < last_tap
                     at = int32(0)
                     if transposed:
-                        # Rows of w are results here; the depth runs along them.
-                        n = int32(column0 + (thread >> 1) + i * half)
-                        inside = tap < last_tap and n < outputs
-                        at = int32((tap_w * w_rows + n) * w_stride + w_group + channel)
-                    else:
-                        n = int32(column0 + thread % quads * 4)
-                        inside = b_tap[i] < last_tap and n < w_columns
-                        if inside:
-                            at = int32((taps[3 * b_tap[i] + 2] * w_rows + b_channel[i]) * w_stride
-                                       + w_group + n)
+                        inside = inside and tap < last_tap
+                        at = int32(w_at[i] + tap_w * w_rows * (groups * w_columns) + channel)
+                    elif inside:
+                        at = int32((taps[3 * b_tap[i] + 2] * w_rows + b_channel[i])
+                                   * (groups * w_columns) + w_at[i])
                     if inside:
                         b_next[i, 0], b_next[i, 1], b_next[i, 2], b_next[i, 3] = load4(w, at)
                     else:
                         for j in range(4):
                             b_next[i, j] = float32(0)
-                    b_channel[i] = int32(b_channel[i] + DEPTH)
-                    b_tap[i], b_channel[i] = wrapped(b_tap[i], b_channel[i], depth)
-                    b_tap[i], b_channel[i] = wrapped(b_tap[i], b_channel[i], depth)
+                    if not transposed:
+                        b_channel[i] = int32(b_channel[i] + DEPTH)
+                        b_tap[i], b_channel[i] = wrapped(b_tap[i], b_channel[i], depth)
+                        b_tap[i], b_channel[i] = wrapped(b_tap[i], b_channel[i], depth)
                 channel = int32(channel + DEPTH)
                 tap, channel = wrapped(tap, channel, depth)  # twice, where depth is 4
                 tap, channel = wrapped(tap, channel, depth)
-            if turn >= step:
+            if loaded:
                 multiply_part(
                     sums, left, right, a, b, int32(buffer * a_part + tile_row),
                     int32(buffer * b_part + tile_column), a_step, b_step)
                 buffer = int32(buffer ^ 1)
-            if turn + 1 < stop:
+            if remaining > 0:
                 for i in range(a_loads):
                     at = int32(buffer * a_part + k * a_step + (thread >> 1) + i * half)
                     for j in range(4):
@@ -268,7 +272,7 @@ def make_product(down, across, blocks, transposed):
                                    + (thread // quads + i * (threads // quads)) * b_step)
                         store4(b, at, b_next[i, 0], b_next[i, 1], b_next[i, 2], b_next[i, 3])
                 cuda.syncthreads()
-            turn = int32(turn + 1)
+            remaining, loaded = int32(remaining - 1), True
 
         column = int32(column0 + tile_column)
         for j in range(8):

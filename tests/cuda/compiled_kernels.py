@@ -1,8 +1,10 @@
-"""Compile every CUDA kernel without a GPU, the way it is done with one, and say what came out.
+"""Compile every CUDA kernel without a GPU, by Numba's own road, and say what came out.
 
-A program for test_compilation.py: `python compiled_kernels.py MAJOR.MINOR` prints a JSON list, a
-row for each kernel: its name, the registers of a thread, the bytes of its stack, of spills and of
-shared memory, and which instructions that cost a GPU dear are in its PTX.
+`python compiled_kernels.py` prints a table, a row for each kernel and a column for each target: the
+registers of a thread, and what is wrong if something is. `python compiled_kernels.py --json I N`,
+which test_compilation.py calls, prints a JSON list of the I-th of N shares of the kernels: name,
+threads and blocks that its bounds promise, which instructions that cost a GPU dear are in its PTX,
+and for each target the registers, the bytes of stack, spills and shared memory.
 """
 import importlib
 import json
@@ -15,6 +17,7 @@ from cuda.bindings import nvjitlink
 from numba import cuda
 from numba.cuda import dispatcher
 
+TARGETS = ((7, 5), (8, 0), (8, 6), (9, 0))
 DEAR = {"64-bit division": r"\b(?:div|rem)\.[us]64", "float64": r"\.f64"}
 
 
@@ -34,37 +37,29 @@ def kernels():
             for index, each in enumerate(value):
                 yield from within(f"{name}[{index}]", each)
 
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name in ("simulator",):
+    for info in pkgutil.iter_modules(package.__path__):
+        if info.name == "simulator":
             continue
-        for name, value in vars(importlib.import_module(f"{package.__name__}.{module.name}")).items():
-            if getattr(value, "__module__", None) in (None, f"{package.__name__}.{module.name}"):
-                yield from within(f"{module.name}.{name}", value)
+        for name, value in vars(importlib.import_module(f"{package.__name__}.{info.name}")).items():
+            if not isinstance(value, Kernel) or value.__module__.endswith(f".{info.name}"):
+                yield from within(f"{info.name}.{name}", value)
     for algorithm in algorithms.TF32, algorithms.BF16:
-        yield from within(f"{algorithm} product", tensor_product.products(algorithm))
-        yield from within(f"{algorithm} gradient", tensor_product.gradients(algorithm))
+        name = f"tensor_product {algorithm.rpartition('-')[2]}"
+        yield from within(f"{name} product", tensor_product.products(algorithm))
+        yield from within(f"{name} gradient", tensor_product.gradients(algorithm))
 
 
-def build(kernel, capability):
-    """PTX, and what the linker reports of the code for a compute capability."""
-    # Functions that kernels call ask for the GPU at hand.
-    dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=capability)
-    options = {"cc": capability, "device": False, "abi": "numba", "launch_bounds": kernel.bounds}
-    code, _ = cuda.compile(kernel.function, kernel.argument_types, output="ltoir", **options)
-    flags = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose", "-ptx"]
+def link(code, capability, *flags):
+    """Link intermediate code for a target; return (PTX if asked for, the linker's report)."""
+    flags = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose", *flags]
     handle = nvjitlink.create(len(flags), flags)
     try:
-        nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), kernel.__name__)
+        nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
         nvjitlink.complete(handle)
-        ptx = bytearray(nvjitlink.get_linked_ptx_size(handle))
-        nvjitlink.get_linked_ptx(handle, ptx)
-    finally:
-        nvjitlink.destroy(handle)
-    flags = flags[:1] + ["-verbose"]
-    handle = nvjitlink.create(len(flags), flags)
-    try:
-        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, bytes(ptx), len(ptx), kernel.__name__)
-        nvjitlink.complete(handle)
+        ptx = bytearray()
+        if "-ptx" in flags:
+            ptx = bytearray(nvjitlink.get_linked_ptx_size(handle))
+            nvjitlink.get_linked_ptx(handle, ptx)
         log = bytearray(nvjitlink.get_info_log_size(handle))
         nvjitlink.get_info_log(handle, log)
     finally:
@@ -72,29 +67,56 @@ def build(kernel, capability):
     return ptx.decode(), log.decode()
 
 
-def report(name, kernel, capability):
-    ptx, log = build(kernel, capability)
+def report(name, kernel):
+    # Functions that kernels call ask for the GPU at hand.
+    dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=kernel.lowest)
+    code, _ = cuda.compile(
+        kernel.function, kernel.argument_types, cc=kernel.lowest, output="ltoir", device=False,
+        abi="numba", launch_bounds=kernel.bounds)
+    ptx, _ = link(code, kernel.lowest, "-ptx")
+    assert ".entry" in ptx
+    found = {}
+    for capability in TARGETS:
+        if capability < kernel.lowest:
+            continue
+        _, log = link(code, capability)
 
-    def number(pattern):
-        return int((re.search(pattern, log) or (0, 0))[1])
+        def number(pattern, needed=False, log=log):
+            match = re.search(pattern, log)
+            assert match or not needed, log
+            return int(match[1]) if match else 0
 
+        found[".".join(map(str, capability))] = {
+            "registers": number(r"Used (\d+) registers", needed=True),
+            "stack": number(r"(\d+) bytes stack frame", needed=True),
+            "spills": number(r"(\d+) bytes spill stores", needed=True),
+            "shared": number(r"(\d+) bytes smem"),
+        }
     return {
-        "kernel": name,
-        "threads": kernel.bounds[0],
-        "registers": number(r"Used (\d+) registers"),
-        "stack": number(r"(\d+) bytes stack"),
-        "spills": number(r"(\d+) bytes spill stores"),
-        "local": number(r"(\d+) bytes lmem"),
-        "shared": number(r"(\d+) bytes smem"),
+        "kernel": name, "threads": kernel.bounds[0], "blocks": kernel.bounds[1],
         "dear": [what for what, pattern in DEAR.items() if re.search(pattern, ptx)],
+        "targets": found,
     }
 
 
-def main(text):
-    capability = tuple(map(int, text.split(".")))
-    print(json.dumps([report(name, kernel, capability) for name, kernel in kernels()
-                      if kernel.lowest <= capability]))
+def print_table():
+    heads = [f"sm_{major}{minor}" for major, minor in TARGETS]
+    print("| kernel | threads | shared memory |", " | ".join(heads), "|")
+    print("|---|---|---|" + "---|" * len(heads))
+    for name, kernel in kernels():
+        row = report(name, kernel)
+        cells = []
+        for target in TARGETS:
+            found = row["targets"].get(".".join(map(str, target)))
+            wrong = found and (found["stack"] or found["spills"])
+            cells.append("" if not found else f"{found['registers']}{' SPILLS' if wrong else ''}")
+        shared = max(found["shared"] for found in row["targets"].values())
+        print(f"| {name} | {row['threads']} | {shared} |", " | ".join(cells), "|", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if sys.argv[1:2] == ["--json"]:
+        first, step = map(int, sys.argv[2:])
+        print(json.dumps([report(*pair) for pair in list(kernels())[first::step]]))
+    else:
+        print_table()
