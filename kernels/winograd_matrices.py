@@ -14,10 +14,21 @@ import functools
 import math
 from fractions import Fraction
 
-# Points in pairs of opposite signs: the transforms share the work of a pair. Small and simple
-# numbers first, since rounding errors grow with the largest power of a point and its inverse.
-POINTS = tuple(map(Fraction, (0, 1, -1, 2, -2, Fraction(1, 2), Fraction(-1, 2), 4, -4,
-                              Fraction(1, 4), Fraction(-1, 4))))
+# Points come in pairs of opposite signs, since the transforms share the work of a pair, and an odd
+# count has zero. Of simple fractions these lose the fewest digits, which are lost to the largest
+# powers of the points and of their distances: F(6, 3) needs seven points, F(3, 7) eight.
+PAIRS_WITH_ZERO = tuple(map(Fraction, (1, 2, Fraction(1, 2), 4, Fraction(1, 4))))
+PAIRS_ALONE = tuple(map(Fraction, (1, 2, Fraction(1, 4), Fraction(5, 8), Fraction(1, 2))))
+
+
+def points(count):
+    """Where polynomials are evaluated, beside infinity."""
+    pairs = PAIRS_WITH_ZERO if count % 2 else PAIRS_ALONE
+    zero = [Fraction(0)] * (count % 2)
+    found = zero + [sign * size for size in pairs for sign in (1, -1)]
+    if count > len(found):
+        raise ValueError(f"Winograd's algorithm has no {count} points for so large tiles")
+    return found[:count]
 
 
 @functools.cache
@@ -27,7 +38,7 @@ def matrices(m, r):
     Parameters
     ----------
     m, r : int
-        Results of a tile, numbers of the filter; m + r - 2 is at most 11, the points there are.
+        Results of a tile, numbers of the filter; m + r - 2 is at most 11.
 
     Returns
     -------
@@ -39,19 +50,17 @@ def matrices(m, r):
         For tiles that there are no points for.
     """
     n = m + r - 1
-    if m < 1 or r < 1 or n - 1 > len(POINTS):
-        raise ValueError(f"F({m}, {r}) needs {n - 1} points, there are 0 to {len(POINTS)}")
-    points = POINTS[: n - 1]
+    finite = points(n - 1)
     infinity = [Fraction(0)] * (m - 1) + [Fraction(1)]
-    a = [[point**power for power in range(m)] for point in points] + [infinity]
+    a = [[point**power for power in range(m)] for point in finite] + [infinity]
     g, b = [], []
-    for point in points:
-        others = [other for other in points if other != point]
+    for point in finite:
+        others = [other for other in finite if other != point]
         scale = math.prod((point - other for other in others), start=Fraction(1))
         g.append([point**power / scale for power in range(r)])
         b.append([*_polynomial(others), Fraction(0)])
     g.append([Fraction(0)] * (r - 1) + [Fraction(1)])
-    b.append(_polynomial(points))
+    b.append(_polynomial(finite))
     for g_row, b_row in zip(g, b):
         _balance(g_row, b_row)
     return tuple(tuple(map(tuple, matrix)) for matrix in (a, g, b))

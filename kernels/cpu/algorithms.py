@@ -15,7 +15,7 @@ from .winograd_transforms import matrix_of, operations
 
 IM2COL = "im2col"
 # Tiles worth trying for a kernel's size: larger ones lose too many digits, or gain nothing.
-TILES = {3: (2, 4, 6), 5: (2, 4), 7: (2,)}
+TILES = {3: (2, 4, 6), 5: (2, 4), 7: (2, 3)}
 
 # What the model assumes of a core, a clock cycle. Only ratios matter.
 FMAS = 1.7  # vectors of the micro-kernel, two at best

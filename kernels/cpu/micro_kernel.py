@@ -33,6 +33,7 @@ from .simd import (
     build_prefetch,
     build_splat,
     build_store,
+    copy_part,
     lanes,
     lanes_of,
     llvm_vector,
@@ -42,7 +43,7 @@ from .simd import (
     store,
 )
 
-ROWS = (14, 12, 10, 8) if BITS == 512 else (6, 4)
+ROWS = range(8, 15) if BITS == 512 else range(4, 7)
 TILE_ROWS = max(ROWS)
 TILE_VECTORS = 2
 
@@ -185,14 +186,24 @@ def multiply(kernels, a, a_start, a_stride, b, b_start, ahead, columns, c, start
 
 
 @inline
+def copy_few(source, start, target, at, count):
+    """target[at : at + count] = source[start : start + count], at most a vector's numbers."""
+    if BITS == 512:
+        copy_part(source, start, target, at, count)
+    else:
+        for i in range(count):
+            target[at + i] = source[start + i]
+
+
+@inline
 def copy(source, start, target, at, count):
     """target[at : at + count] = source[start : start + count], by flat index."""
     done = 0
     while done + lanes(target) <= count:
         store(target, at + done, load(source, start + done))
         done += lanes(target)
-    for i in range(done, count):
-        target[at + i] = source[start + i]
+    if done < count:
+        copy_few(source, start + done, target, at + done, count - done)
 
 
 @inline
@@ -202,12 +213,12 @@ def copy_woven(source, start, rows, row, tile_rows, k, count):
     while done < count:
         lane = (k + done) % lanes(rows)
         at = row + (k + done - lane) * tile_rows + lane
-        if lane == 0 and count - done >= lanes(rows):
+        part = min(lanes(rows) - lane, count - done)
+        if part == lanes(rows):
             store(rows, at, load(source, start + done))
-            done += lanes(rows)
         else:
-            rows[at] = source[start + done]
-            done += 1
+            copy_few(source, start + done, rows, at, part)
+        done += part
 
 
 @inline

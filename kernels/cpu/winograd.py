@@ -41,21 +41,19 @@ JOB = np.dtype(
     [(name, np.int64) for name in ("first_tile", "last_tile", "first_panel", "last_panel")]
 )
 
-# Sizes of the blocks; tests make them smaller.
-LEAST_TILES = (2 if BITS == 512 else 4) * TILE_ROWS
-MOST_TILES = (4 if BITS == 512 else 8) * TILE_ROWS
-V_BYTES = (2 if BITS == 512 else 1) << 20
+# A job's V should stay in the L2 cache, and the products of a panel must; but U, which each job reads
+# whole, asks for some tiles. Tests make these smaller.
+V_BYTES = (768 if BITS == 512 else 384) << 10
 PRODUCT_BYTES = (800 if BITS == 512 else 400) << 10
+LEAST_TILES = (2 if BITS == 512 else 4) * TILE_ROWS
 
 
 class Blocks(NamedTuple):
     """How a convolution is cut: tiles of a job, of which `tile_rows` meet the micro-kernel at a
-    time, panels that meet a job's V at a time, and whether V of all tiles is there before any
-    product."""
+    time, and whether V of all tiles is there before any product."""
 
     tiles: int
     tile_rows: int
-    chunk: int
     split: bool
 
 
@@ -146,44 +144,35 @@ def _write_tile(m, values, column, count, y, y_shape, image, top, left, shift, r
 
 @inline
 def _multiply(m, n, job, v, base, tap_step, channels, depth, u, u_step, bias, y, y_shape, tiles,
-              blocks, to_y, kernels, relu, pool, buffer, values, zeros, products):
-    """The outputs of a job, from V: for some panels at a time, all products, then back to pixels."""
+              rows, to_y, kernels, relu, pool, buffer, values, zeros, products):
+    """The outputs of a job, from V: for each panel all products, and at once back to pixels."""
     width = TILE_VECTORS * lanes(v)
     below_all = v.dtype.type(-np.inf)
-    rows = blocks.tile_rows
     slots = (job.last_tile - job.first_tile + rows - 1) // rows * rows
     starts = np.arange(slots) * width
-    product_step = slots * width
-    for first in range(job.first_panel, job.last_panel, blocks.chunk):
-        last = min(first + blocks.chunk, job.last_panel)
+    product_step = slots * width + lanes(v)
+    for panel in range(job.first_panel, job.last_panel):
+        columns = min(width, y_shape[3] - panel * width)
         for tap in range(n * n):
-            for panel in range(first, last):
-                columns = min(width, y_shape[3] - panel * width)
-                to = ((panel - first) * n * n + tap) * product_step
-                at = (panel * n * n + tap) * u_step
-                after = at + n * n * u_step
-                if panel == last - 1:
-                    after = (first * n * n + tap + 1) * u_step
-                for slot in range(0, slots, rows):
-                    row = tap * tap_step + (job.first_tile - base + slot) * channels
-                    quarter = slot // rows % 4 * (depth * width // 4)
-                    multiply(kernels, v, row, 0, u, at, after + quarter, columns, products, starts,
-                             slot, to, False, depth, zeros, 0, below_all)
-        for panel in range(first, last):
-            columns = min(width, y_shape[3] - panel * width)
-            for tile in range(job.first_tile, job.last_tile):
-                image, top, left = tile_place(tile, tiles, m)
-                start = (panel - first) * n * n * product_step + (tile - job.first_tile) * width
-                for c in range(0, columns, lanes(v)):
-                    call(to_y, pointer(products, start + c), n * product_step, product_step, 0,
-                         pointer(values, 0), m * lanes(v), lanes(v), 0, 1, pointer(buffer, 0))
-                    column, count = panel * width + c, min(lanes(v), columns - c)
-                    shift = splat(y, y.dtype.type(0))
-                    if bias.size > 0:
-                        copy(bias, column, buffer, 0, count)
-                        shift = load(buffer, 0)
-                    _write_tile(m, values, column, count, y, y_shape, image, top, left, shift,
-                                relu, pool, buffer)
+            at = (panel * n * n + tap) * u_step
+            for slot in range(0, slots, rows):
+                row = tap * tap_step + (job.first_tile - base + slot) * channels
+                ahead = at + u_step + slot // rows % 4 * (depth * width // 4)
+                multiply(kernels, v, row, 0, u, at, ahead, columns, products, starts, slot,
+                         tap * product_step, False, depth, zeros, 0, below_all)
+        for tile in range(job.first_tile, job.last_tile):
+            image, top, left = tile_place(tile, tiles, m)
+            start = (tile - job.first_tile) * width
+            for c in range(0, columns, lanes(v)):
+                call(to_y, pointer(products, start + c), n * product_step, product_step, 0,
+                     pointer(values, 0), m * lanes(v), lanes(v), 0, 1, pointer(buffer, 0))
+                column, count = panel * width + c, min(lanes(v), columns - c)
+                shift = splat(y, y.dtype.type(0))
+                if bias.size > 0:
+                    copy(bias, column, buffer, 0, count)
+                    shift = load(buffer, 0)
+                _write_tile(m, values, column, count, y, y_shape, image, top, left, shift, relu,
+                            pool, buffer)
 
 
 @kernel
@@ -212,8 +201,8 @@ def _forward(m, n, x, x_shape, u, u_step, bias, y, y_shape, padding, tiles, jobs
                                  rest)
             if multiplies:
                 _multiply(m, n, job, own_v, base, tap_step, channels, x_shape[3], u, u_step, bias,
-                          y, y_shape, tiles, blocks, to_y, kernels, relu, pool, buffer, values,
-                          zeros, rest)
+                          y, y_shape, tiles, blocks.tile_rows, to_y, kernels, relu, pool, buffer,
+                          values, zeros, rest)
 
 
 @kernel
@@ -294,12 +283,12 @@ def forward(x, u, bias, y_shape, m, r, padding, relu=False, pool=False, blocks=N
     panels = u.shape[0]
     workers = numba.get_num_threads()
     channels = -(-x.shape[3] // lane_count) * lane_count
-    blocks = blocks or choose_blocks(n, total, channels, panels, dtype)
+    blocks = blocks or choose_blocks(n, total, channels, panels, workers, dtype)
     slots = -(-total // blocks.tile_rows) * blocks.tile_rows if blocks.split else blocks.tiles
     tap_step = apart(slots * channels, dtype)
     v = memory.empty((1 if blocks.split else workers, n * n * tap_step), dtype)
     numbers = (n * n + m * m) * lane_count + width + max(
-        blocks.chunk * n * n * blocks.tiles * width, n * n * channels)
+        n * n * (blocks.tiles * width + lane_count), n * n * channels)
     scratch = memory.scratch(workers, numbers, dtype)
     bias = np.empty(0, dtype) if bias is None else bias
 
@@ -312,25 +301,27 @@ def forward(x, u, bias, y_shape, m, r, padding, relu=False, pool=False, blocks=N
 
     if blocks.split:
         run(_jobs(total, blocks.tile_rows, panels, panels), True, False)
-        run(_jobs(total, blocks.tiles, panels, blocks.chunk), False, True)
+        run(_jobs(total, blocks.tiles, panels, 1), False, True)
     else:
         run(_jobs(total, blocks.tiles, panels, panels), True, True)
     return y
 
 
-def choose_blocks(n, total, channels, panels, dtype):
+def choose_blocks(n, total, channels, panels, workers, dtype):
     """The blocks that measured best, or nearly, on the layers of VGG.
 
-    Where U is larger than V of all tiles, each number of U shall be read once, by one thread. Else
-    a job's V should stay in the L2 cache, and needs some tiles to be worth reading U for.
+    With few tiles, U is larger than all of V: each number of U shall be read once, by one thread.
     """
-    tile_bytes = n * n * channels * dtype.itemsize
-    split = panels * panel_width(dtype) > total
-    tiles = MOST_TILES if split else min(MOST_TILES, max(LEAST_TILES, V_BYTES // tile_bytes))
-    tile_rows = best_rows(total)
-    tiles = -(-min(tiles, total) // tile_rows) * tile_rows
-    chunk = PRODUCT_BYTES // (n * n * tiles * panel_width(dtype) * dtype.itemsize)
-    return Blocks(tiles, tile_rows, min(panels, max(1, chunk)), split)
+    width = panel_width(dtype)
+    split = panels * width > total
+    if split:
+        tiles = PRODUCT_BYTES // (n * n * width * dtype.itemsize)
+        tiles = -(-total // -(-total // tiles))
+    else:
+        tiles = V_BYTES // (n * n * channels * dtype.itemsize) // TILE_ROWS * TILE_ROWS
+        tiles = min(max(LEAST_TILES, tiles), -(-total // workers))
+    tile_rows = best_rows(min(tiles, total))
+    return Blocks(-(-min(tiles, total) // tile_rows) * tile_rows, tile_rows, split)
 
 
 def apart(numbers, dtype):
