@@ -77,6 +77,8 @@ def compute_stream():
 
 def synchronize():
     """Wait until the GPU has done all that was asked of it."""
+    if not _streams.cache_info().currsize:  # nothing was
+        return
     try:
         for stream in numba_streams():
             stream.synchronize()
