@@ -13,7 +13,7 @@ DONE, FAILED, USAGE, WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
 
 PRECISIONS = ("float32", "tf32", "bf16")
 
-MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce")
+MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn_alexnet")
 
 
 class CommandError(Exception):
@@ -139,21 +139,48 @@ def _device(text):
     return text
 
 
-def find_weights(options, otherwise=""):
+def find_weights(options, otherwise="", default="fcn8s"):
     """The file of `options.weights`, else the one that comes with tinyfcn for `options.model`.
 
-    Raises CommandError where there is none; `otherwise` says what else a user can do.
+    Raises CommandError where there is none; `otherwise` says what else a user can do, and
+    `default` is the model where none is named.
     """
     from . import weights
 
     if options.weights is not None:
         return options.weights
-    model = options.model or "fcn8s"
+    model = options.model or default
     path = weights.shipped(model)
     if path is None:
         message = f"no weights for {model} come with tinyfcn: give a file with --weights"
         raise CommandError(message + otherwise, WEIGHTS)
     return os.fspath(path)
+
+
+def add_loading_options(parser):
+    """Add how a weight file is to be read; see `check_layout` and `loading_options`."""
+    parser.add_argument("--layout", metavar="NAME",
+                        help="where the weights come from, if that cannot be told from their "
+                             "names and shapes, such as torchvision-vgg-caffe")
+    parser.add_argument("--allow-partial", action="store_true",
+                        help="load what fits, and only warn of what is missing (it stays zero), "
+                             "unused or misshaped")
+
+
+def loading_options(options):
+    """The keyword arguments of `loading.load_model` that a user chose."""
+    return {"model": options.model, "layout": options.layout,
+            "allow_partial": options.allow_partial}
+
+
+def check_layout(parser, options):
+    """Let the parser refuse an `options.layout` that there is not."""
+    if options.layout is None:
+        return
+    from .weights.layouts import LAYOUTS
+
+    if options.layout not in LAYOUTS:
+        parser.error(f"no layout {options.layout}; there are {', '.join(LAYOUTS)}")
 
 
 def say(line):

@@ -36,6 +36,7 @@ def _parse(argv):
     parser.add_argument(
         "--weights", metavar="FILE", help="weight file (default: the one that comes with tinyfcn)"
     )
+    console.add_loading_options(parser)
     parser.add_argument(
         "--model",
         choices=console.MODELS,
@@ -43,7 +44,9 @@ def _parse(argv):
     )
     console.add_device_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    console.check_layout(parser, options)
+    return options
 
 
 def _run(options):
@@ -87,7 +90,7 @@ def _load_net(path, options, classes):
 
     try:
         digest = sha256(path)
-        net = loading.load_model(path, model=options.model)
+        net = loading.load_model(path, **console.loading_options(options))
     except WeightsError as error:
         raise console.CommandError(error, console.WEIGHTS) from None
     if net.name not in console.MODELS:

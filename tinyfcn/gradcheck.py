@@ -12,10 +12,18 @@ import sys
 from . import console
 
 PROGRAM = "tinyfcn-gradcheck"
-NETS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "vgg16")
+NETS = (
+    "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn_alexnet", "lenet", "alexnet", "caffenet",
+    "alexnet-single-tower", "vgg11", "vgg13", "vgg16", "vgg19",
+)
+# The smallest images that classifiers are checked with; they have no geometry.
+INPUT_SIZES = {
+    "lenet": 18, "alexnet": 67, "caffenet": 67, "alexnet-single-tower": 63, "vgg11": 48,
+    "vgg13": 48, "vgg16": 48, "vgg19": 48,
+}
 LAYERS = (
-    "Add", "BatchNorm", "Convolution", "Crop", "Dropout", "Linear", "MaxPooling", "ReLU", "Scale",
-    "TransposedConvolution", "softmax_loss",
+    "Add", "BatchNorm", "Convolution", "Crop", "Dropout", "Linear", "LocalResponseNormalization",
+    "MaxPooling", "ReLU", "Scale", "TransposedConvolution", "softmax_loss",
 )
 
 COLUMNS = "{:<58} {:<20} {:>9} {:>9} {:>6} {:>5}"
@@ -58,7 +66,7 @@ def check_layer(kind, seed=0, device="cpu"):
                 layer, *inputs, device=device, name=name, seed=seed, **options)
             continue
         yield from check_gradients(layer, *inputs, name=name, settings=settings, **options)
-        if kind not in ("BatchNorm", "MaxPooling", "ReLU"):
+        if kind not in ("BatchNorm", "LocalResponseNormalization", "MaxPooling", "ReLU"):
             yield from check_adjoint(layer, *inputs, name=name, seed=seed, **options)
 
 
@@ -99,6 +107,13 @@ def _layer_cases(kind):
         for shape, out in ((3, 4, 2, 5), 6), ((2, 17), 9):
             features = np.prod(shape[1:])
             yield f"{shape[1:]} to {out}", layers.Linear(features, out, dtype=f8), [shape], {}
+    elif kind == "LocalResponseNormalization":
+        for label, shape, settings in (
+            ("5 of 9 channels", (2, 3, 4, 9), {"alpha": 2.0}),
+            ("5 of 3 channels, k 2", (1, 2, 5, 3), {"alpha": 1.0, "k": 2.0}),
+            ("3 of 7 channels, beta 0.5", (2, 3, 2, 7), {"size": 3, "alpha": 3.0, "beta": 0.5}),
+        ):
+            yield label, layers.LocalResponseNormalization(**settings), [shape], {}
     elif kind == "MaxPooling":
         for label, shape, kernel, stride, padding, ceil in (
             ("2x2 stride 2 ceil", (2, 5, 7, 9), 2, 2, 0, True),
@@ -164,12 +179,13 @@ def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(
         One of `NETS`.
     seed : int
     geometry : "same" or "caffe"
-        vgg16 has none.
+        Of an FCN.
     batch_norm : bool
+        Of an FCN or a VGG.
     entries : int
         How many entries of each array to compare one by one; a direction is compared besides.
     size : (h, w)
-        Of the images; vgg16 has its own.
+        Of the images; classifiers have their own, `INPUT_SIZES`.
     device : str
         On a GPU, its gradients are compared with the CPU's.
     """
@@ -178,10 +194,15 @@ def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(
     from . import models
     from .gradient_check import Settings, check_gradients, compare_devices
 
-    options = {"width": 1 / 16, "fc_channels": 16, "batch_norm": batch_norm, "seed": seed}
-    if name == "vgg16":
-        size, geometry = (48, 48), ""
-        options["input_size"] = 48
+    options = {"seed": seed}
+    if name != "lenet":
+        options |= {"width": 1 / 16, "fc_channels": 16}
+    if has_batch_norm(name):
+        options["batch_norm"] = batch_norm
+    if name in INPUT_SIZES:
+        geometry = ""
+        options["input_size"] = INPUT_SIZES[name]
+        size = (INPUT_SIZES[name],) * 2
     else:
         options |= {"geometry": geometry, "upsampling": "learned"}
     net = models.BY_NAME[name](classes=3, init="scratch", dtype=np.float64, **options)
@@ -194,13 +215,19 @@ def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(
         f"{node.inputs[0]}/bias" for node in net.nodes if node.name.startswith("bn")
     ]
     # Padded by 100 on all sides, one image is large enough.
-    x = rng.standard_normal((1 if geometry == "caffe" else 2, *size, 3))
+    channels = net.arguments["in_channels"]
+    x = rng.standard_normal((1 if geometry == "caffe" else 2, *size, channels))
     label = " ".join(filter(None, (name, geometry, "batch norm" if batch_norm else "")))
     if device != "cpu":
         yield from compare_devices(net, x, device=device, name=label, seed=seed, skip=skip)
         return
     settings = Settings(seed, entries, threshold=1e-5)
     yield from check_gradients(net, x, name=label, settings=settings, skip=skip)
+
+
+def has_batch_norm(name):
+    """Whether a net can have batch norm."""
+    return name.startswith(("fcn", "vgg"))
 
 
 def _rows(options, device):
@@ -216,8 +243,9 @@ def _rows(options, device):
             "fcn8s", options.seed, "caffe", entries=0, size=(3, 5), device=device)
     elif options.net is not None:
         yield from check_net(options.net, options.seed, entries=4, device=device)
-        yield from check_net(options.net, options.seed, batch_norm=True, device=device)
-        if options.net != "vgg16":
+        if has_batch_norm(options.net):
+            yield from check_net(options.net, options.seed, batch_norm=True, device=device)
+        if options.net not in INPUT_SIZES:
             yield from check_net(
                 options.net, options.seed, "caffe", entries=0, size=(3, 5), device=device)
 

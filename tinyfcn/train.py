@@ -79,7 +79,7 @@ def _parse(argv):
     add("--data", metavar="DIR", help="the data set")
     add("-o", "--output", metavar="RUN", help="the run's folder, made if it is missing")
     add("--model", choices=console.MODELS, help="the net")
-    add("--init", metavar="FILE", help="begin with the weights of such a net")
+    add("--init", metavar="FILE", help="begin with the weights of such a net or of a classifier")
     width = console.number(float, 0, 16, above=True)
     add("--width", type=width, metavar="X", help="scales VGG's channels")
     channels = console.number(int, 1, 65536)
@@ -217,7 +217,8 @@ def _build_net(config, classes, folder):
             raise ValueError(f"no such net: {config['model']}")
         net = models.BY_NAME[config["model"]](
             classes=len(classes.names),
-            init="scratch",
+            # Score layers that other weights leave alone start at zero, as the authors' do.
+            init="classifier" if config["init"] else "scratch",
             seed=config["recipe"].seed,
             **config["net"],
         )

@@ -23,6 +23,10 @@ from .elementwise import (
 )
 from .gemm import matrix_product
 from .interpolation import interpolate
+from .local_response_normalization import (
+    local_response_normalization_backward,
+    local_response_normalization_forward,
+)
 from .loss import classify, softmax, softmax_cross_entropy
 from .pooling import max_pooling_backward, max_pooling_forward
 from .transposed_convolution import (
@@ -47,6 +51,8 @@ __all__ = [
     "crop_forward",
     "dropout",
     "interpolate",
+    "local_response_normalization_backward",
+    "local_response_normalization_forward",
     "matrix_product",
     "max_pooling_backward",
     "max_pooling_forward",

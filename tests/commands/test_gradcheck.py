@@ -73,6 +73,7 @@ def test_a_wrong_gradient(capsys, monkeypatch):
 @pytest.mark.parametrize("name, forms", [
     ("fcn16s", [("same", False), ("same", True), ("caffe", False)]),
     ("vgg16", [("same", False), ("same", True)]),
+    ("caffenet", [("same", False)]),
 ])
 def test_one_net_in_all_its_forms(capsys, monkeypatch, name, forms):
     seen = []
@@ -101,8 +102,8 @@ def test_without_options_everything_is_checked(capsys, monkeypatch):
 
 @pytest.mark.parametrize("arguments, message", [
     (["--layer", "conv9"], "argument --layer: no layer conv9; there are Add, BatchNorm, "
-     "Convolution, Crop, Dropout, Linear, MaxPooling, ReLU, Scale, TransposedConvolution, "
-     "softmax_loss"),
+     "Convolution, Crop, Dropout, Linear, LocalResponseNormalization, MaxPooling, ReLU, Scale, "
+     "TransposedConvolution, softmax_loss"),
     (["--net", "fcn4s"], "argument --net: invalid choice: 'fcn4s'"),
     (["--seed", "-1"], "argument --seed: must be at least 0, not -1"),
     (["--seed", "x"], "argument --seed: "),

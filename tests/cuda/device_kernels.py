@@ -236,6 +236,16 @@ def test_batch_norm(shape, device, rng):
     check(device, "batch_norm_backward", normal(rng, *shape), x, mean, var, gamma, 1e-2, terms=1000)
 
 
+@pytest.mark.parametrize("shape, size, alpha, beta, k", [
+    ((2, 3, 2, 7), 5, 1e-4, 0.75, 1.0), ((1, 2, 3, 2), 5, 0.5, 0.5, 2.0), ((1, 1, 1, 9), 1, 1, 2, 1)])
+def test_local_response_normalization(shape, size, alpha, beta, k, device, rng):
+    x, gy = normal(rng, *shape), normal(rng, *shape)
+    check(device, "local_response_normalization_forward", x, size, alpha, beta, k, terms=10)
+    check(device, "local_response_normalization_backward", gy, x, size, alpha, beta, k, terms=50)
+    with pytest.raises(ValueError, match="size must be odd, got 4"):
+        call(device, "local_response_normalization_forward", x, 4, alpha, beta, k)
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 2, 5), (1, 1, 1, 1), (1, 1, 9, 300)])
 def test_loss(shape, device, rng):
     scores = normal(rng, *shape) * 5
