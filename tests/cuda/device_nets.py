@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings(
     "error::numba.core.errors.NumbaPerformanceWarning",
     "ignore:overflow encountered:RuntimeWarning")  # splitmix64 in the simulator
 
-SIZE = (5, 6)
+SIZE = (4, 5)
 
 
 def make_net(name, **options):
