@@ -61,7 +61,8 @@ def _run(options):
         raise console.CommandError(error, console.USAGE) from None
     path = console.find_weights(options)
     net, digest = _load_net(path, options, classes)
-    net.to(device)
+    if device != "cpu":
+        net.to(device)
 
     failures = []
     try:

@@ -46,7 +46,9 @@ def _segment_all(options):
         return console.FAILED
 
     start = time.perf_counter()
-    net = _load_net(options, weights).to(device)
+    net = _load_net(options, weights)
+    if device != "cpu":
+        net.to(device)
     seconds = time.perf_counter() - start
     about = _describe(net, weights)
     _log.debug("model %s, weights %s", about["model"], weights or "random")
