@@ -531,3 +531,9 @@ def sgd_momentum(w, g, v, rate, momentum, decay):
         step = momentum * float(v[index]) + rate * (float(g[index]) + decay * float(w[index]))
         v[index] = step
         w[index] = float(w[index]) - step
+
+
+def move_towards(w, target, share):
+    """Move w by a share of the way to the target: w = w + share (target - w), in place."""
+    for index in np.ndindex(w.shape):
+        w[index] = float(w[index]) + share * (float(target[index]) - float(w[index]))

@@ -6,9 +6,12 @@ import contextlib
 import logging
 import math
 import os
+import re
 import sys
 
 DONE, FAILED, USAGE, WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
+
+PRECISIONS = ("float32", "tf32", "bf16")
 
 MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn_alexnet")
 
@@ -47,12 +50,19 @@ def run(program, parse, body, argv):
     except CommandError as error:
         say(f"{program}: {error}")
         return error.code
-    except MemoryError:
-        say(f"{program}: not enough memory")
+    except MemoryError as error:
+        say(f"{program}: {memory_shortage(error)}")
         return FAILED
     except KeyboardInterrupt:
         say(f"{program}: interrupted")
         return INTERRUPTED
+    except RuntimeError as error:
+        from .arrays import DeviceError
+
+        if not isinstance(error, DeviceError):
+            raise
+        say(f"{program}: {error}")
+        return FAILED
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -86,6 +96,47 @@ def number(kind, low, high=math.inf, above=False, below=False):
         return value
 
     return parse
+
+
+def add_device_options(parser, default="auto", precision=True):
+    """Add --device and, where convolutions are computed for their results, --precision."""
+    parser.add_argument("--device", type=_device, default=default, metavar="DEVICE",
+                        help="cpu, cuda, cuda:N, or auto, the first usable NVIDIA GPU or else the "
+                             f"CPU (default: {default})")
+    if precision:
+        parser.add_argument("--precision", choices=PRECISIONS, default="float32",
+                            help="of the factors in convolutions; tf32 and bf16 need a GPU "
+                                 "(default: float32)")
+
+
+def use_device(options):
+    """The device that the options name, "cpu" or "cuda:N", ready for use; a GPU is announced.
+
+    Raises CommandError where it cannot be used.
+    """
+    from . import arrays
+
+    try:
+        device = arrays.find(options.device)
+        arrays.set_precision(getattr(options, "precision", "float32"), device)
+    except arrays.DeviceError as error:
+        raise CommandError(f"--device {options.device}: {error}", USAGE) from None
+    if device != arrays.CPU:
+        logging.getLogger("tinyfcn").info("device %s", arrays.describe(device))
+    return device
+
+
+def memory_shortage(error):
+    """A line for a MemoryError: a GPU's says how much was needed."""
+    from .arrays import DeviceMemoryError
+
+    return str(error) if isinstance(error, DeviceMemoryError) else "not enough memory"
+
+
+def _device(text):
+    if re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", text) is None:
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda or cuda:N, not {text!r}")
+    return text
 
 
 def find_weights(options, otherwise="", default="fcn8s"):

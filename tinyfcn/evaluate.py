@@ -42,6 +42,7 @@ def _parse(argv):
         choices=console.MODELS,
         help="the net (default: what the weight file holds; fcn8s without one)",
     )
+    console.add_device_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(argv)
     console.check_layout(parser, options)
@@ -52,6 +53,7 @@ def _run(options):
     from . import evaluation, metrics
     from .data.folders import DataError, find_pairs, read_classes
 
+    device = console.use_device(options)
     try:
         classes = read_classes(options.data)
         pairs = find_pairs(options.data, options.split)
@@ -59,6 +61,8 @@ def _run(options):
         raise console.CommandError(error, console.USAGE) from None
     path = console.find_weights(options)
     net, digest = _load_net(path, options, classes)
+    if device != "cpu":
+        net.to(device)
 
     failures = []
     try:

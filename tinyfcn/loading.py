@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyfcn import weights
+from tinyfcn.arrays import CPU, to_host
 from tinyfcn.descriptions import check_anchors, check_arguments, check_settings, shown
 from tinyfcn.layers import Scale
 from tinyfcn.origins import identify
@@ -90,6 +91,12 @@ def load_weights(net, path, layout=None, allow_partial=False):
     ValueError
         There is no such layout.
     """
+    if net.device != CPU:
+        device = net.device
+        try:
+            return load_weights(net.to(CPU), path, layout, allow_partial)
+        finally:
+            net.to(device)
     return _load(net, _open(path, layout, net.params), allow_partial)
 
 
@@ -171,7 +178,8 @@ def save_model(net, path, training=None, dtype=None):
         "preprocessing": net.preprocessing,
         "training": dict(training or {}),
     }
-    weights.write(path, net.params, about, dtype)
+    params = {name: to_host(array) for name, array in net.params.items()}
+    weights.write(path, params, about, dtype)
 
 
 def check_tensors(path, net_name, wanted, stored):

@@ -170,8 +170,8 @@ def do(program, job, work, quiet=False):
         text = work(job)
     except ImageError as error:
         console.say(f"{program}: {error}")
-    except MemoryError:
-        console.say(f"{program}: {name}: not enough memory")
+    except MemoryError as error:
+        console.say(f"{program}: {name}: {console.memory_shortage(error)}")
     except OSError as error:
         where = printable(error.filename) if error.filename else name
         console.say(f"{program}: {where}: {error.strerror or error}")

@@ -35,6 +35,7 @@ def _run(options):
 
 
 def _segment_all(options):
+    device = console.use_device(options)
     jobs, failures = photos.find(options.photos, options.output, SUFFIXES)
     if jobs:
         weights = _find_weights(options)
@@ -46,6 +47,8 @@ def _segment_all(options):
 
     start = time.perf_counter()
     net = _load_net(options, weights)
+    if device != "cpu":
+        net.to(device)
     seconds = time.perf_counter() - start
     about = _describe(net, weights)
     _log.debug("model %s, weights %s", about["model"], weights or "random")
@@ -178,6 +181,7 @@ def _parse(argv):
                         help="number of classes with --random-weights, 1..256 (default: 21)")
     parser.add_argument("--alpha", type=console.number(float, 0, 1), default=0.5, metavar="A",
                         help="weight of the class colours in the overlay, 0..1 (default: 0.5)")
+    console.add_device_options(parser)
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("-q", "--quiet", action="store_true",
                       help="say nothing but warnings and errors")

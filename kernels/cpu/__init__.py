@@ -31,7 +31,7 @@ from .transposed_convolution import (
     transposed_convolution_backward_weights,
     transposed_convolution_forward,
 )
-from .update import sgd_momentum
+from .update import move_towards, sgd_momentum
 
 __all__ = [
     "add",
@@ -53,6 +53,7 @@ __all__ = [
     "matrix_product",
     "max_pooling_backward",
     "max_pooling_forward",
+    "move_towards",
     "prepare_weights",
     "relu_backward",
     "relu_forward",

@@ -91,7 +91,7 @@ def test_one_net_in_all_its_forms(capsys, monkeypatch, name, forms):
 
 def test_without_options_everything_is_checked(capsys, monkeypatch):
     kinds, nets = [], []
-    monkeypatch.setattr(gradcheck, "check_layer", lambda kind, seed: kinds.append(kind) or [])
+    monkeypatch.setattr(gradcheck, "check_layer", lambda kind, seed, device: kinds.append(kind) or [])
     monkeypatch.setattr(gradcheck, "check_net", lambda net, seed, geometry="same", **options:
                         nets.append((net, geometry, options.get("batch_norm", False))) or [])
     assert run(capsys)[0] == 0
@@ -116,7 +116,7 @@ def test_usage(capsys, arguments, message):
 
 
 def test_an_interrupt_is_one_line(capsys, monkeypatch):
-    def interrupted(kind, seed):
+    def interrupted(kind, seed, device):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(gradcheck, "check_layer", interrupted)

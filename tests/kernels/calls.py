@@ -137,6 +137,10 @@ def sgd_momentum(rng, dtype):
     return (w, g, v, 0.01, 0.9, 0.0005), {}
 
 
+def move_towards(rng, dtype):
+    return (normal(rng, dtype, 3, 3, 67, 21), normal(rng, dtype, 3, 3, 67, 21), 0.1), {}
+
+
 CALLS = {call.__name__: call for call in [
     matrix_product,
     convolution_forward, convolution_backward_input, convolution_backward_weights,
@@ -148,5 +152,5 @@ CALLS = {call.__name__: call for call in [
     batch_norm_statistics, batch_norm_forward, batch_norm_backward,
     local_response_normalization_forward, local_response_normalization_backward,
     softmax, softmax_cross_entropy, classify,
-    sgd_momentum,
+    sgd_momentum, move_towards,
 ]}

@@ -16,16 +16,18 @@ from tinyfcn.kernels import cpu, naive
 
 HERE = pathlib.Path(__file__).parent
 CALLS = runpy.run_path(str(HERE / "calls.py"))["CALLS"]
-PURE = [name for name in CALLS if name != "sgd_momentum"]
+# Which arguments are modified instead of results returned.
+IN_PLACE = {"sgd_momentum": (0, 2), "move_towards": (0,)}
+PURE = [name for name in CALLS if name not in IN_PLACE]
 
 
 def call(name, dtype=np.float32, prepare=lambda value: value):
-    """Call a kernel with its arrays prepared and return its results, or sgd_momentum's w and v."""
+    """Call a kernel with its arrays prepared and return its results, or the arguments that it modified."""
     args, kwargs = CALLS[name](np.random.default_rng(1), dtype)
     args = [prepare(value) if isinstance(value, np.ndarray) else value for value in args]
     result = getattr(cpu, name)(*args, **kwargs)
-    if name == "sgd_momentum":
-        return [args[0], args[2]]
+    if name in IN_PLACE:
+        return [args[index] for index in IN_PLACE[name]]
     return [np.asarray(part) for part in (result if isinstance(result, tuple) else (result,))]
 
 
