@@ -213,7 +213,7 @@ def _load_net(options, weights):
         if channels != 3:
             raise console.CommandError(
                 f"{printable(weights)}: takes {channels} channels; a photo has 3", console.WEIGHTS)
-        return models.fold_batch_norm(net)
+        return models.prepare(net)
     except WeightsError as error:
         raise console.CommandError(str(error), console.WEIGHTS) from None
     except OSError as error:

@@ -5,7 +5,7 @@ from .batch_norm import BatchNorm
 from .convolution import Convolution
 from .crop import Crop
 from .dropout import Dropout
-from .frozen import FrozenConvolution, Interpolation, separable_filter
+from .frozen import FrozenConvolution, FrozenLinear, Interpolation, separable_filter
 from .layer import Layer
 from .linear import Linear
 from .pooling import MaxPooling
@@ -20,6 +20,7 @@ __all__ = [
     "Crop",
     "Dropout",
     "FrozenConvolution",
+    "FrozenLinear",
     "Interpolation",
     "Layer",
     "Linear",

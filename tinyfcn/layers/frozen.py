@@ -1,7 +1,5 @@
 """Layers for inference alone: parameters that don't change are brought into their fastest form."""
 
-import threading
-
 import numpy as np
 
 from ..kernels import backend
@@ -9,31 +7,51 @@ from .layer import Layer
 
 
 class FrozenConvolution(Layer):
-    """A convolution whose weights are transformed once, for the first image that comes.
+    """A convolution whose weights may be transformed, once for all images that follow.
 
-    Takes over the parameters of a `Convolution`, and lets go of its weights when they are
-    transformed: they are held once, in one form.
+    Parameters
+    ----------
+    params, geometry : dict
+        Of a `Convolution`. Its weights are let go of when they are transformed: they are held once.
     """
 
-    def __init__(self, convolution):
+    def __init__(self, params, geometry):
         super().__init__()
-        self.geometry = convolution.geometry
-        self.params = dict(convolution.params)
+        self.params = dict(params)
+        self.geometry = geometry
+        self.input_shape = None
         self.prepared = None
-        self._preparing = threading.Lock()
 
     def forward(self, x, keep=False, relu=False, pool=False):
         """With `relu` and `pool`, the layers that follow are done on the way."""
         if keep:
             raise ValueError("a net that is prepared for inference cannot be trained")
-        with self._preparing:
-            if self.prepared is None:
-                self.prepared = backend(x).prepare_weights(
-                    self.params.pop("weights"), x.shape, **self.geometry
-                )
+        self.input_shape = self.input_shape or x.shape
+        weights = self.params.get("weights")
+        if weights is None:  # asked in this order, since another thread may be in `prepare`
+            weights = self.prepared
         return backend(x).convolution_forward(
-            x, self.prepared, self.params.get("bias"), relu=relu, pool=pool, **self.geometry
+            x, weights, self.params.get("bias"), relu=relu, pool=pool, **self.geometry
         )
+
+    def prepare(self):
+        """Bring the weights into the form that is fastest for images like the first that came."""
+        weights = self.params["weights"]
+        self.prepared = backend(weights).prepare_weights(
+            weights, self.input_shape, **self.geometry
+        )
+        del self.params["weights"]
+
+
+class FrozenLinear(FrozenConvolution):
+    """The same of a `Linear` layer: a convolution over one row of pixels, one for each image."""
+
+    def __init__(self, params):
+        super().__init__({**params, "weights": params["weights"][None, None]}, {})
+
+    def forward(self, x, keep=False, relu=False):
+        pixels = x.reshape(1, 1, x.shape[0], -1)
+        return super().forward(pixels, keep=keep, relu=relu)[0, 0]
 
 
 class Interpolation(Layer):

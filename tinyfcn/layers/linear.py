@@ -15,13 +15,13 @@ class Linear(Layer):
         self.params["bias"] = np.zeros(out_features, dtype)
 
     def forward(self, x, keep=False):
-        # A convolution over a single pixel: the same kernel adds the bias on the way.
-        pixel = x.reshape(x.shape[0], 1, 1, -1)
+        # A convolution over one row of pixels: the same kernel adds the bias on the way.
+        pixels = x.reshape(1, 1, x.shape[0], -1)
         weights = self.params["weights"][None, None]
-        y = backend(x).convolution_forward(pixel, weights, self.params["bias"])
+        y = backend(x).convolution_forward(pixels, weights, self.params["bias"])
         if keep:
             self.kept = x
-        return y[:, 0, 0, :]
+        return y[0, 0]
 
     def backward(self, gy):
         x, ops = self.take_kept(), backend(gy)

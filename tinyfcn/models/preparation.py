@@ -1,23 +1,49 @@
 """A trained net made ready for inference."""
 
+import threading
+
 from ..graph import Graph
 from ..layers import (
     Convolution,
     Dropout,
     FrozenConvolution,
+    FrozenLinear,
     Interpolation,
+    Linear,
     TransposedConvolution,
     separable_filter,
 )
 from .folding import fold_batch_norm
 
 
+class PreparedGraph(Graph):
+    """A net for inference, which transforms its weights when a second image comes.
+
+    For a single image that would take longer than it saves. The largest weights go first, while
+    the others are small: what is held at the peak is hardly more than at the end.
+    """
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._preparing = threading.Lock()
+
+    def forward(self, x, keep=False, outputs=None):
+        with self._preparing:
+            waiting = [layer for layer in self.layers.values()
+                       if isinstance(layer, FrozenConvolution)
+                       and layer.prepared is None and layer.input_shape is not None]
+            for layer in sorted(waiting, key=lambda layer: -layer.params["weights"].size):
+                layer.prepare()
+        return super().forward(x, keep, outputs)
+
+
 def prepare(net):
     """A net that gives the same scores faster, for inference alone.
 
     Batch norm is folded into the convolutions, dropout is left out, upsampling by bilinear filters
-    becomes interpolation, weights are transformed at the first image and kept in that form alone.
-    Later changes of `net` are not seen, and it cannot be trained.
+    becomes interpolation; from the second image on the weights are held in the form that is fastest
+    for images of the first one's size, and in that form alone. Later changes of `net` are not seen,
+    and it cannot be trained.
 
     Parameters
     ----------
@@ -25,11 +51,11 @@ def prepare(net):
 
     Returns
     -------
-    Graph
+    PreparedGraph
         Nodes have the names that they have in `net`.
     """
     folded = fold_batch_norm(net)
-    prepared = Graph(folded.name, folded.arguments)
+    prepared = PreparedGraph(folded.name, folded.arguments)
     for attribute in ("preprocessing", "class_names", "colours", "ignore_label"):
         setattr(prepared, attribute, getattr(net, attribute))
     renamed = {}
@@ -45,7 +71,9 @@ def prepare(net):
 
 def _frozen(layer, size_like):
     if isinstance(layer, Convolution):
-        return FrozenConvolution(layer)
+        return FrozenConvolution(layer.params, layer.geometry)
+    if isinstance(layer, Linear):
+        return FrozenLinear(layer.params)
     if isinstance(layer, TransposedConvolution) and size_like is not None:
         filters = separable_filter(layer.params["weights"])
         if filters is not None:
