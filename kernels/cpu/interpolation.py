@@ -11,7 +11,6 @@ along the row. (Bilinear filters, Long, Shelhamer, Darrell 2015, section 3.3.)
 
 import functools
 
-import numba
 import numpy as np
 from numba import prange
 
@@ -19,6 +18,7 @@ from . import memory
 from .checks import check_arrays, contiguous
 from .compilation import kernel
 from .simd import fma, lanes, load, splat, store
+from .threads import thread_count
 
 
 @kernel
@@ -91,7 +91,7 @@ def interpolate(x, rows, columns, stride, padding, output_size):
                   padding[axis], x.dtype)
         for axis, weights in enumerate((rows, columns))
     ]
-    workers = numba.get_num_threads()
+    workers = thread_count()
     _interpolate(x.reshape(-1), x.shape, y.reshape(-1), y.shape, *taps[0], *taps[1],
                  memory.scratch(workers, x.shape[2] * x.shape[3], x.dtype))
     return y

@@ -13,6 +13,7 @@ import pytest
 
 from tinyfcn import kernels
 from tinyfcn.kernels import cpu, naive
+from tinyfcn.kernels.cpu.threads import set_threads
 
 HERE = pathlib.Path(__file__).parent
 SHARED = runpy.run_path(str(HERE / "calls.py"))
@@ -129,14 +130,13 @@ def test_every_run_gives_the_same_bits(name, dtype):
 def test_thread_count_does_not_change_the_bits(name):
     if numba.config.NUMBA_NUM_THREADS < 2:
         pytest.skip("needs NUMBA_NUM_THREADS of at least 2")
-    before = numba.get_num_threads()
+    before = set_threads(1)
     try:
-        numba.set_num_threads(1)
         alone = call(name)
-        numba.set_num_threads(2)
+        set_threads(2)
         identical(call(name), alone)
     finally:
-        numba.set_num_threads(before)
+        set_threads(before)
 
 
 def test_python_threads_may_call_kernels_at_once():
