@@ -26,6 +26,7 @@ _FUNCTIONS = {
     "load_weights": "loading",
     "load_model": "loading",
     "save_model": "loading",
+    "set_threads": "kernels.cpu.threads",
     "WeightsError": "weights",
 }
 

@@ -154,7 +154,7 @@ class Graph:
             options = {"size": sizes[node.size_like]} if node.size_like else {}
             relu, pool = fused.get(node.name), pooled.get(node.name)
             if relu is not None and pool is not None and not {node.name, relu} & set(wanted):
-                y = values[pool] = node.layer.forward(*inputs, relu=True, pool=True)
+                y = values[pool] = node.layer.forward(*inputs, keep=keep, relu=True, pool=True)
                 sizes[pool] = y.shape[1:3]
                 done |= {relu, pool}
             elif relu is not None and node.name not in wanted:
@@ -216,6 +216,7 @@ class Graph:
             return self.nodes[steps[0]] if len(steps) == 1 else None
 
         fused, pooled = {}, {}
+        sizes_read = {node.size_like for node in self.nodes}
         for node in self.nodes:
             relu = only_reader(node.name)
             if not isinstance(node.layer, Convolution | FrozenConvolution) or relu is None \
@@ -224,7 +225,8 @@ class Graph:
             fused[node.name] = relu.name
             pool = only_reader(relu.name)
             if isinstance(node.layer, FrozenConvolution) and pool is not None \
-                    and isinstance(pool.layer, MaxPooling) and pool.layer.halves:
+                    and isinstance(pool.layer, MaxPooling) and pool.layer.halves \
+                    and not {node.name, relu.name} & sizes_read:
                 pooled[node.name] = pool.name
         last_use = [[] for _ in self.nodes]
         for name, steps in readers.items():

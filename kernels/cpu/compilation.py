@@ -17,6 +17,7 @@ from numba import njit
 from numba.core.caching import FunctionCache
 
 from . import simd
+from .threads import thread_count
 
 logger = logging.getLogger("tinyfcn")
 
@@ -128,7 +129,7 @@ def kernel(function):
     def launch(*arguments, threads=None):
         with _running:
             before = numba.get_num_threads()
-            numba.set_num_threads(threads or before)
+            numba.set_num_threads(threads or thread_count())
             try:
                 return compiled(*arguments)
             finally:

@@ -20,7 +20,6 @@ a buffer that fits the L2 cache, whatever the size of the image; w is packed pan
 import functools
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numba import prange
 
@@ -40,6 +39,7 @@ from .micro_kernel import (
     put_tile,
 )
 from .simd import BITS, lanes, lanes_of, prefetch
+from .threads import thread_count
 
 # Sizes of the blocks; tests make them smaller. A panel of weights as deep as a block stays in the L1
 # cache while it meets the gathered rows, which stay in the L2 cache (1 MB where there is AVX-512,
@@ -472,7 +472,7 @@ def _whole_panels(columns, dtype):
 
 def _workers(multiplications):
     """The threads to share this much work."""
-    return numba.get_num_threads() if multiplications >= PARALLEL_WORK else 1
+    return thread_count() if multiplications >= PARALLEL_WORK else 1
 
 
 def _scratch(workers, blocks, dtype):

@@ -9,7 +9,6 @@ needs no product over channels: each row of y is a blend of the few rows of x th
 along the row. (Bilinear filters, Long, Shelhamer, Darrell 2015, section 3.3.)
 """
 
-import numba
 from numba import prange
 
 from ..taps import interpolation_taps
@@ -17,6 +16,7 @@ from . import memory
 from .checks import check_arrays, contiguous
 from .compilation import kernel
 from .simd import fma, lanes, load, splat, store
+from .threads import thread_count
 
 
 @kernel
@@ -89,7 +89,7 @@ def interpolate(x, rows, columns, stride, padding, output_size):
                   padding[axis], x.dtype)
         for axis, weights in enumerate((rows, columns))
     ]
-    workers = numba.get_num_threads()
+    workers = thread_count()
     _interpolate(x.reshape(-1), x.shape, y.reshape(-1), y.shape, *taps[0], *taps[1],
                  memory.scratch(workers, x.shape[2] * x.shape[3], x.dtype))
     return y

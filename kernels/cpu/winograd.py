@@ -16,7 +16,6 @@ with its terms in a fixed order.
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numba import prange
 
@@ -34,6 +33,7 @@ from .micro_kernel import (
     panel_width,
 )
 from .simd import BITS, lanes, lanes_of, load, maximum, splat, store
+from .threads import thread_count
 from .winograd_transforms import transform
 
 # Some tiles, counted through all images, for some panels of outputs.
@@ -296,7 +296,7 @@ def transform_weights(w, m, transposed=False):
     u_step = apart(depth * width, w.dtype)
     u = memory.empty((-(-outputs // width), n * n, u_step), w.dtype)
     patches = memory.scratch(
-        numba.get_num_threads(), n * n * lane_count + _patch_size(n, r, 0, w.dtype), w.dtype)
+        thread_count(), n * n * lane_count + _patch_size(n, r, 0, w.dtype), w.dtype)
     _transform_weights(r, n, w.reshape(-1), (r * r, w.shape[2], w.shape[3]), transposed,
                        transform("weights", m, r, w.dtype), u.reshape(-1), u_step, patches)
     return u
@@ -318,7 +318,7 @@ def forward(x, weights, bias, y_shape, m, r, padding, relu=False, pool=False, tr
     tiles = -(-y_shape[1] // m), -(-y_shape[2] // m)
     total = y_shape[0] * tiles[0] * tiles[1]
     panels = -(-y_shape[3] // width)
-    workers = numba.get_num_threads()
+    workers = thread_count()
     channels = -(-x.shape[3] // lane_count) * lane_count
     blocks = blocks or choose_blocks(n, total, channels, panels, workers, dtype)
     if weights.ndim == 4 and not blocks.split:  # several jobs would transform the same weights

@@ -12,7 +12,6 @@ tiles, each thread doing some taps. Where there are few, gU would be larger than
 thread computes all taps for a few pairs of channels and transforms them back at once.
 """
 
-import numba
 import numpy as np
 from numba import prange
 
@@ -29,6 +28,7 @@ from .micro_kernel import (
     put_tile,
 )
 from .simd import lanes, lanes_of
+from .threads import thread_count
 from .winograd import apart, copy_patch, tile_place
 from .winograd_transforms import transform
 
@@ -170,7 +170,7 @@ def weight_gradient(x, gy, m, r, padding):
     # Behind the last row, what a tile of rows reads too much.
     v = memory.empty((n * n * v_step + TILE_ROWS,), dtype)
     g = memory.empty((n * n * g_step,), dtype)
-    workers = numba.get_num_threads()
+    workers = thread_count()
     to_w = transform("weights_adjoint", m, r, dtype)
     kernels = micro_kernels(dtype, TILE_ROWS, woven=False)
 

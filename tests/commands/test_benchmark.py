@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 
-import numba
 import numpy as np
 import pytest
 
@@ -13,6 +12,7 @@ from tinyfcn.benchmarks import aims, machine, peak, processes, timing
 from tinyfcn.benchmarks.layers import observed
 from tinyfcn.benchmarks.work import work
 from tinyfcn.kernels import cpu
+from tinyfcn.kernels.cpu.threads import thread_count
 from tinyfcn.peers import pytorch
 
 TINY = ["--size", "32x48", "--width", "0.0625", "--fc-channels", "16", "--classes", "5",
@@ -395,11 +395,11 @@ def test_observing_leaves_the_net_as_it_was():
 
 
 def test_threads_are_set_for_the_command_alone(run):
-    before = numba.get_num_threads()
+    before = thread_count()
     code, out, err = run("--threads", "1", "--peers", "none", "--json")
     assert code == 0
     assert json.loads(out)["machine"]["threads"] == 1
-    assert numba.get_num_threads() == before
+    assert thread_count() == before
 
 
 # ---- the command line

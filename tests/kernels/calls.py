@@ -1,7 +1,8 @@
 """One call of every kernel, for tests of what all kernels have in common.
 
 CALLS maps a kernel's name to a function (rng, dtype) -> (positional arguments, keyword arguments).
-The sizes are large enough for several threads to get work and odd enough to leave remainders
+Where another way through a kernel is called too, its key is the kernel's name and what is different,
+as "convolution_forward winograd": see `kernel_of`. The sizes are large enough for several threads to get work and odd enough to leave remainders
 everywhere.
 """
 
@@ -22,6 +23,21 @@ def convolution_forward(rng, dtype):
     return (x, w, normal(rng, dtype, 34)), {**CONVOLUTION, "relu": True}
 
 
+def convolution_forward_winograd(rng, dtype):
+    x, w = normal(rng, dtype, 2, 33, 29, 10), normal(rng, dtype, 3, 3, 10, 37)
+    return (x, w, normal(rng, dtype, 37)), {
+        "padding": (1, 1), "relu": True, "pool": True, "algorithm": "winograd-4"}
+
+
+def convolution_forward_winograd_few_tiles(rng, dtype):
+    x, w = normal(rng, dtype, 1, 8, 11, 19), normal(rng, dtype, 3, 3, 19, 261)
+    return (x, w, normal(rng, dtype, 261)), {"padding": (1, 1), "algorithm": "winograd-6"}
+
+
+def prepare_weights(rng, dtype):
+    return (normal(rng, dtype, 3, 3, 7, 37), (1, 9, 9, 7)), {"algorithm": "im2col"}
+
+
 def convolution_backward_input(rng, dtype):
     gy, w = normal(rng, dtype, 2, 17, 29, 34), normal(rng, dtype, 3, 3, 5, 34)
     return (gy, w, (33, 29)), CONVOLUTION
@@ -32,6 +48,21 @@ def convolution_backward_weights(rng, dtype):
     return (x, gy, (3, 3)), CONVOLUTION
 
 
+def convolution_backward_input_winograd(rng, dtype):
+    gy, w = normal(rng, dtype, 2, 31, 27, 34), normal(rng, dtype, 3, 3, 11, 34)
+    return (gy, w, (33, 29)), {"algorithm": "winograd-4"}
+
+
+def convolution_backward_weights_winograd(rng, dtype):
+    x, gy = normal(rng, dtype, 2, 33, 29, 11), normal(rng, dtype, 2, 33, 29, 34)
+    return (x, gy, (3, 3)), {"padding": (1, 1), "algorithm": "winograd-4"}
+
+
+def convolution_backward_weights_winograd_many_tiles(rng, dtype):
+    x, gy = normal(rng, dtype, 3, 71, 49, 5), normal(rng, dtype, 3, 71, 49, 34)
+    return (x, gy, (3, 3)), {"padding": (1, 1), "algorithm": "winograd-2"}
+
+
 def convolution_backward_bias(rng, dtype):
     return (normal(rng, dtype, 3, 41, 37, 21),), {}
 
@@ -39,6 +70,11 @@ def convolution_backward_bias(rng, dtype):
 def transposed_convolution_forward(rng, dtype):
     x, w = normal(rng, dtype, 2, 9, 11, 7), normal(rng, dtype, 4, 5, 7, 19)
     return (x, w), {"stride": (2, 3), "padding": (1, 1), "output_size": (17, 35)}
+
+
+def interpolate(rng, dtype):
+    filters = [0.25, 0.75, 0.75, 0.25], [0.2, 0.5, 1.0, 0.5, 0.2]
+    return (normal(rng, dtype, 2, 9, 11, 19), *filters, (2, 3), (1, 1), (17, 35)), {}
 
 
 def transposed_convolution_backward_input(rng, dtype):
@@ -141,10 +177,10 @@ def move_towards(rng, dtype):
     return (normal(rng, dtype, 3, 3, 67, 21), normal(rng, dtype, 3, 3, 67, 21), 0.1), {}
 
 
-CALLS = {call.__name__: call for call in [
+KERNELS = [
     matrix_product,
-    convolution_forward, convolution_backward_input, convolution_backward_weights,
-    convolution_backward_bias,
+    convolution_forward, prepare_weights, convolution_backward_input, convolution_backward_weights,
+    convolution_backward_bias, interpolate,
     transposed_convolution_forward, transposed_convolution_backward_input,
     transposed_convolution_backward_weights,
     max_pooling_forward, max_pooling_backward,
@@ -153,4 +189,18 @@ CALLS = {call.__name__: call for call in [
     local_response_normalization_forward, local_response_normalization_backward,
     softmax, softmax_cross_entropy, classify,
     sgd_momentum, move_towards,
-]}
+]
+CALLS = {
+    **{call.__name__: call for call in KERNELS},
+    "convolution_forward winograd": convolution_forward_winograd,
+    "convolution_forward winograd, few tiles": convolution_forward_winograd_few_tiles,
+    "convolution_backward_input winograd": convolution_backward_input_winograd,
+    "convolution_backward_weights winograd": convolution_backward_weights_winograd,
+    "convolution_backward_weights winograd, many tiles":
+        convolution_backward_weights_winograd_many_tiles,
+}
+
+
+def kernel_of(name, backend):
+    """The function of a backend that an entry of CALLS is for."""
+    return getattr(backend, name.partition(" ")[0])

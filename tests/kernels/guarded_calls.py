@@ -61,7 +61,8 @@ def main(names):
 
     gathered_product.PARALLEL_WORK = 0  # all threads take part
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    calls = runpy.run_path(str(pathlib.Path(__file__).with_name("calls.py")))["CALLS"]
+    shared = runpy.run_path(str(pathlib.Path(__file__).with_name("calls.py")))
+    calls, kernel_of = shared["CALLS"], shared["kernel_of"]
     for at_end in (True, False):
         for name in names:
             if name == "overrun":
@@ -69,7 +70,7 @@ def main(names):
             for dtype in (np.float32, np.float64):
                 guard_allocations(memory, at_end)
                 args, kwargs = calls[name](np.random.default_rng(1), dtype)
-                getattr(cpu, name)(*(guarded(value, at_end) for value in args), **kwargs)
+                kernel_of(name, cpu)(*(guarded(value, at_end) for value in args), **kwargs)
         if "matrix_product" in names:
             for m, k, n in [(1, 1, 1), (13, 3, 1), (14, 32, 33), (15, 100, 31), (33, 257, 17)]:
                 for transpose_a in (False, True):

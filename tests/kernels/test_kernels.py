@@ -13,9 +13,12 @@ import pytest
 
 from tinyfcn import kernels
 from tinyfcn.kernels import cpu, naive
+from tinyfcn.kernels.cpu.threads import set_threads
 
 HERE = pathlib.Path(__file__).parent
-CALLS = runpy.run_path(str(HERE / "calls.py"))["CALLS"]
+SHARED = runpy.run_path(str(HERE / "calls.py"))
+CALLS, kernel_of = SHARED["CALLS"], SHARED["kernel_of"]
+KERNELS = {name.partition(" ")[0] for name in CALLS}
 # Which arguments are modified instead of results returned.
 IN_PLACE = {"sgd_momentum": (0, 2), "move_towards": (0,)}
 PURE = [name for name in CALLS if name not in IN_PLACE]
@@ -25,7 +28,7 @@ def call(name, dtype=np.float32, prepare=lambda value: value):
     """Call a kernel with its arrays prepared and return its results, or the arguments that it modified."""
     args, kwargs = CALLS[name](np.random.default_rng(1), dtype)
     args = [prepare(value) if isinstance(value, np.ndarray) else value for value in args]
-    result = getattr(cpu, name)(*args, **kwargs)
+    result = kernel_of(name, cpu)(*args, **kwargs)
     if name in IN_PLACE:
         return [args[index] for index in IN_PLACE[name]]
     return [np.asarray(part) for part in (result if isinstance(result, tuple) else (result,))]
@@ -58,31 +61,31 @@ def test_backend_of_anything_else_is_an_error(value):
 def test_every_kernel_is_called_here():
     public = {name for name, value in vars(naive).items()
               if inspect.isfunction(value) and value.__module__ == naive.__name__}
-    assert public - {"in_float64", "taps", "rectified", "response_scale", "splitmix64"} == set(CALLS)
+    assert public - {"in_float64", "taps", "rectified", "response_scale", "splitmix64"} == KERNELS
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_backends_have_the_same_signature(name):
-    assert inspect.signature(getattr(cpu, name)) == inspect.signature(getattr(naive, name))
+    assert inspect.signature(kernel_of(name, cpu)) == inspect.signature(kernel_of(name, naive))
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_kernels_are_documented(name):
     for module in (cpu, naive):
-        assert inspect.getdoc(getattr(module, name)).strip()
+        assert inspect.getdoc(kernel_of(name, module)).strip()
 
 
 def test_cpu_offers_kernels_and_nothing_else():
     public = {name for name, value in vars(cpu).items()
               if callable(value) and not name.startswith("_")}
-    assert public == set(CALLS)
+    assert public == KERNELS
 
 
 @pytest.mark.parametrize("name", PURE)
 def test_arguments_are_not_modified(name):
     args, kwargs = CALLS[name](np.random.default_rng(1), np.float32)
     before = [np.copy(value) for value in args]
-    getattr(cpu, name)(*args, **kwargs)
+    kernel_of(name, cpu)(*args, **kwargs)
     for value, copy in zip(args, before):
         np.testing.assert_array_equal(value, copy)
 
@@ -90,7 +93,7 @@ def test_arguments_are_not_modified(name):
 @pytest.mark.parametrize("name", PURE)
 def test_results_share_no_memory_with_arguments(name):
     args, kwargs = CALLS[name](np.random.default_rng(1), np.float32)
-    result = getattr(cpu, name)(*args, **kwargs)
+    result = kernel_of(name, cpu)(*args, **kwargs)
     for part in result if isinstance(result, tuple) else (result,):
         for value in args:
             if isinstance(part, np.ndarray) and isinstance(value, np.ndarray):
@@ -129,14 +132,13 @@ def test_every_run_gives_the_same_bits(name, dtype):
 def test_thread_count_does_not_change_the_bits(name):
     if numba.config.NUMBA_NUM_THREADS < 2:
         pytest.skip("needs NUMBA_NUM_THREADS of at least 2")
-    before = numba.get_num_threads()
+    before = set_threads(1)
     try:
-        numba.set_num_threads(1)
         alone = call(name)
-        numba.set_num_threads(2)
+        set_threads(2)
         identical(call(name), alone)
     finally:
-        numba.set_num_threads(before)
+        set_threads(before)
 
 
 def test_python_threads_may_call_kernels_at_once():
@@ -187,4 +189,4 @@ def test_mixed_types_of_numbers_are_an_error(name):
         if isinstance(value, np.ndarray) and value.dtype == np.float32:
             mixed = [*args[:i], value.astype(np.float64), *args[i + 1:]]
             with pytest.raises((TypeError, ValueError), match="float64"):
-                getattr(cpu, name)(*mixed, **kwargs)
+                kernel_of(name, cpu)(*mixed, **kwargs)

@@ -11,14 +11,14 @@ from .. import console, peers
 
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "OMP_NUM_THREADS",
                 "VECLIB_MAXIMUM_THREADS")
-NUMBA_THREADS = "NUMBA_NUM_THREADS"
+NUMBA_THREADS, KERNEL_THREADS = "NUMBA_NUM_THREADS", "TINYFCN_THREADS"
 
 
 @contextlib.contextmanager
 def threads(count, with_torch):
     """Let Numba, NumPy's BLAS and PyTorch use `count` threads each, as far as they still can."""
     if "numba" not in sys.modules:
-        os.environ[NUMBA_THREADS] = str(count)
+        os.environ.update(dict.fromkeys((NUMBA_THREADS, KERNEL_THREADS), str(count)))
     if "numpy" not in sys.modules:
         os.environ.update(dict.fromkeys(BLAS_THREADS, str(count)))
     import numba
@@ -27,9 +27,10 @@ def threads(count, with_torch):
     if count > most:
         raise console.CommandError(
             f"--threads {count}: Numba was started with {most} ({NUMBA_THREADS})", console.USAGE)
+    from ..kernels.cpu.threads import set_threads
+
     with contextlib.ExitStack() as stack:
-        stack.callback(numba.set_num_threads, numba.get_num_threads())
-        numba.set_num_threads(count)
+        stack.callback(set_threads, set_threads(count))
         if with_torch:
             import torch
 
