@@ -94,9 +94,15 @@ def build_load(builder, pointer, dtype):
     return builder.load(address, align=dtype.bitwidth // 8)
 
 
-def build_store(builder, vector, pointer, dtype):
+def build_store(builder, vector, pointer, dtype, streaming=False):
+    """Write a vector; `streaming`, to a whole register's alignment, past the caches."""
     address = builder.bitcast(pointer, vector.type.as_pointer())
-    builder.store(vector, address, align=dtype.bitwidth // 8)
+    if not streaming:
+        builder.store(vector, address, align=dtype.bitwidth // 8)
+        return
+    instruction = builder.store(vector, address, align=BITS // 8)
+    one = ir.Constant(ir.IntType(32), 1)
+    instruction.set_metadata("nontemporal", builder.module.add_metadata([one]))
 
 
 def build_fma(builder, x, y, z, dtype):
@@ -249,6 +255,17 @@ def maximum(typingctx, x, y):
         return builder.select(builder.or_(larger, undefined), args[0], args[1])
 
     return x(x, x), codegen
+
+
+@intrinsic
+def fence(typingctx, array):
+    """Have all that this thread wrote, past the caches too, seen by the others from here on."""
+
+    def codegen(context, builder, signature, args):
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(array), codegen
 
 
 @intrinsic

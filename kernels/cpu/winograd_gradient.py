@@ -27,7 +27,7 @@ from .micro_kernel import (
     panel_width,
     put_tile,
 )
-from .simd import lanes, lanes_of
+from .simd import fence, lanes, lanes_of
 from .threads import thread_count
 from .winograd import apart, copy_patch, tile_place
 from .winograd_transforms import transform
@@ -35,6 +35,8 @@ from .winograd_transforms import transform
 # Tiles whose V and gradient are there at a time; tests make them fewer.
 BATCH_BYTES = 8 << 20
 LEAST_BATCH = 192
+# So large a gradient is written past the caches, which could not hold it.
+STREAMED_BYTES = 64 << 20
 
 
 @kernel
@@ -115,8 +117,8 @@ def _multiply_pairs(r, n, v, v_step, channels, g, g_step, slots, to_w, gw, gw_sh
     width = TILE_VECTORS * lanes(v)
     step = TILE_ROWS * width + lanes(v)
     size = gw_shape[0] * gw_shape[1]
-    panels = (gw_shape[1] + width - 1) // width
-    jobs = (gw_shape[0] + TILE_ROWS - 1) // TILE_ROWS * panels
+    row_blocks = (gw_shape[0] + TILE_ROWS - 1) // TILE_ROWS
+    jobs = (gw_shape[1] + width - 1) // width * row_blocks
     workers = scratch.shape[0]
     for worker in prange(workers):
         buffer = scratch[worker, : n * n * lanes(v)]
@@ -127,8 +129,7 @@ def _multiply_pairs(r, n, v, v_step, channels, g, g_step, slots, to_w, gw, gw_sh
         starts = np.arange(TILE_ROWS) * width
         below_all = v.dtype.type(-np.inf)
         for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
-            # Panels side by side, since gw's rows lie up to pages apart.
-            j, c = job % panels * width, job // panels * TILE_ROWS
+            j, c = job // row_blocks * width, job % row_blocks * TILE_ROWS
             columns, rows = min(width, gw_shape[1] - j), min(TILE_ROWS, gw_shape[0] - c)
             for tap in range(n * n):
                 panel = tap * g_step + j * slots
@@ -146,6 +147,7 @@ def _multiply_pairs(r, n, v, v_step, channels, g, g_step, slots, to_w, gw, gw_sh
                          0, 1, pointer(buffer, 0))
                     for tap in range(r * r):
                         copy(lane, tap * lanes(v), gw, tap * size + at, columns - k)
+        fence(v)
 
 
 # ---- launcher
@@ -186,6 +188,8 @@ def weight_gradient(x, gy, m, r, padding):
     if at_once:
         transform_tiles(0, total)
         room = (n * n + r * r) * lane_count + width + n * n * (TILE_ROWS * width + lane_count)
+        if gw.nbytes >= STREAMED_BYTES and gw.shape[3] % lane_count == 0:
+            to_w = transform("weights_adjoint", m, r, dtype, streaming=True)
         _multiply_pairs(r, n, v, v_step, channels, g, g_step, total, to_w, gw.reshape(-1),
                         gw.shape[2:], kernels, memory.scratch(workers, room, dtype))
         return gw

@@ -101,14 +101,14 @@ def mate_rows(matrix):
 
 
 @intrinsic(prefer_literal=True)
-def _apply(typingctx, kind, m, r, source, step, target, to_step):
+def _apply(typingctx, kind, m, r, streaming, source, step, target, to_step):
     """The vectors at ``source[j * step]``, multiplied with M, to ``target[i * to_step]``."""
     matrix = matrix_of(kind.literal_value, m.literal_value, r.literal_value)
     dtype = source.dtype
     vector, lane_count = llvm_vector(dtype), lanes_of(dtype)
 
     def codegen(context, builder, signature, args):
-        source, step, target, to_step = args[3:]
+        source, step, target, to_step = args[4:]
 
         def at(pointer, step, index):
             return builder.gep(pointer, [builder.mul(step, ir.Constant(INT, index))])
@@ -157,15 +157,19 @@ def _apply(typingctx, kind, m, r, source, step, target, to_step):
             first, second = (even, odd) if sign > 0 else (odd, even)
             results[mate] = builder.fsub(first, second)
         for i in range(len(matrix)):
-            build_store(builder, results[i], at(target, to_step, i), dtype)
+            place = at(target, to_step, i)
+            build_store(builder, results[i], place, dtype, streaming.literal_value)
         return context.get_dummy_value()
 
-    return types.void(kind, m, r, source, types.intp, target, types.intp), codegen
+    return types.void(kind, m, r, streaming, source, types.intp, target, types.intp), codegen
 
 
 @functools.cache
-def transform(kind, m, r, dtype):
-    """The address of the transform by ``matrix_of(kind, m, r)``, for `dtype`."""
+def transform(kind, m, r, dtype, streaming=False):
+    """The address of the transform by ``matrix_of(kind, m, r)``, for `dtype`.
+
+    With `streaming` it writes past the caches; its targets begin on cache lines.
+    """
     matrix = matrix_of(kind, m, r)
     rows, columns = len(matrix), len(matrix[0])
 
@@ -175,10 +179,10 @@ def transform(kind, m, r, dtype):
         for vector in range(vectors):
             x, y = vector * source_step, vector * target_step
             for j in range(columns):
-                _apply(kind, m, r, pointer(source, x + j * step), row_step,
+                _apply(kind, m, r, False, pointer(source, x + j * step), row_step,
                        pointer(buffer, j * size), columns * size)
             for i in range(rows):
-                _apply(kind, m, r, pointer(buffer, i * columns * size), size,
+                _apply(kind, m, r, streaming, pointer(buffer, i * columns * size), size,
                        pointer(target, y + i * to_row_step), to_step)
 
     numbers = types.CPointer(from_dtype(dtype))
