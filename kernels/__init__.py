@@ -2,9 +2,11 @@
 
 A backend is a module of plain functions on channels-last arrays. All backends have the same
 function names and signatures; `tinyfcn.kernels.naive` gives the same functions once more as plain
-loops, which is where to read what each of them means. `tinyfcn.kernels.geometry` holds the size
-arithmetic of all of them.
+loops, which is where to read what each of them means. `tinyfcn.kernels.geometry` and
+`tinyfcn.kernels.taps` hold the size arithmetic of all of them.
 """
+import sys
+
 import numpy as np
 
 
@@ -13,13 +15,13 @@ def backend(x):
 
     Parameters
     ----------
-    x : numpy.ndarray
+    x : numpy.ndarray or tinyfcn.kernels.cuda.memory.DeviceArray
         Only its type is looked at.
 
     Returns
     -------
     module
-        `tinyfcn.kernels.cpu` for a NumPy array.
+        `tinyfcn.kernels.cpu` for a NumPy array, `tinyfcn.kernels.cuda` for one on a GPU.
 
     Raises
     ------
@@ -30,5 +32,9 @@ def backend(x):
         # Imported here, since compiling kernels must not be the price of importing the package.
         from tinyfcn.kernels import cpu
         return cpu
+    # Without it there are no arrays on a GPU.
+    cuda = sys.modules.get("tinyfcn.kernels.cuda")
+    if cuda is not None and isinstance(x, cuda.memory.DeviceArray):
+        return cuda
     raise TypeError(
         f"no kernels for {type(x).__module__}.{type(x).__qualname__}: expected a numpy.ndarray")

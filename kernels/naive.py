@@ -411,6 +411,50 @@ def batch_norm_backward(gy, x, mean, var, gamma, eps):
     return gx, ggamma, gbeta
 
 
+# ---- Local response normalization
+
+@in_float64
+def local_response_normalization_forward(x, size, alpha, beta, k):
+    """Return every number divided by a power of the squares of its neighbours among the channels.
+
+        s[c] = k + alpha / size sum_j x[j]^2,  y[c] = x[c] s[c]^-beta
+
+    with j the channels at most (size - 1) / 2 away from c; size is odd.
+    Source: Krizhevsky, Sutskever, Hinton, ImageNet classification, 2012, section 3.3, which doesn't
+    divide alpha; BVLC/caffe, src/caffe/layers/lrn_layer.cpp, which does.
+    """
+    y = np.zeros(x.shape)
+    for index in np.ndindex(x.shape):
+        s = response_scale(x[index[:-1]], index[-1], size, alpha, k)
+        y[index] = x[index] * s**-beta
+    return y
+
+
+@in_float64
+def local_response_normalization_backward(gy, x, size, alpha, beta, k):
+    """Return the gradient of x.
+
+        dy[j] / dx[c] = [j = c] s[j]^-beta - 2 alpha / size beta x[j] x[c] s[j]^(-beta - 1)
+
+    where channel c is in the window of channel j, else 0.
+    """
+    gx = np.zeros(x.shape)
+    channels = x.shape[-1]
+    for index in np.ndindex(x.shape):
+        c, row = index[-1], x[index[:-1]]
+        for j in range(max(0, c - size // 2), min(channels, c + size // 2 + 1)):
+            s = response_scale(row, j, size, alpha, k)
+            slope = -2 * alpha / size * beta * row[j] * row[c] * s**(-beta - 1)
+            gx[index] += gy[index[:-1]][j] * (slope + (s**-beta if j == c else 0))
+    return gx
+
+
+def response_scale(row, c, size, alpha, k):
+    """Return k plus alpha times the mean square of the window around channel c."""
+    window = row[max(0, c - size // 2):c + size // 2 + 1]
+    return k + alpha / size * sum(float(value)**2 for value in window)
+
+
 # ---- Soft-max and loss
 
 @in_float64
@@ -487,3 +531,9 @@ def sgd_momentum(w, g, v, rate, momentum, decay):
         step = momentum * float(v[index]) + rate * (float(g[index]) + decay * float(w[index]))
         v[index] = step
         w[index] = float(w[index]) - step
+
+
+def move_towards(w, target, share):
+    """Move w by a share of the way to the target: w = w + share (target - w), in place."""
+    for index in np.ndindex(w.shape):
+        w[index] = float(w[index]) + share * (float(target[index]) - float(w[index]))

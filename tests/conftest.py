@@ -5,6 +5,11 @@ import pathlib
 import pytest
 
 
+def pytest_addoption(parser):
+    parser.addoption("--mutations", type=int, default=1, metavar="N",
+                     help="change weight files N times as often (tests/weights)")
+
+
 @pytest.fixture
 def test_data():
     """Give a function from parts of a path below the folder of real data to that path.

@@ -143,3 +143,26 @@ def test_strange_names_are_drawn():
 def test_percent():
     assert [drawing.percent(s) for s in (0, 0.0001, 0.0005, 0.1234, 1)] == [
         "0.0 %", "< 0.1 %", "0.1 %", "12.3 %", "100.0 %"]
+
+
+def test_heat_colours_rise_from_dark_to_light():
+    colours = drawing.heat_colours(np.linspace(0, 1, 101))
+    assert colours.shape == (101, 3) and colours.dtype == np.uint8
+    lightness = colours @ [0.299, 0.587, 0.114]
+    assert (np.diff(lightness) > 0).all()
+    np.testing.assert_array_equal(drawing.heat_colours(np.array([-1, 2])), colours[[0, -1]])
+
+
+def test_a_heat_overlay_tints_a_grey_photo():
+    photo = np.zeros((300, 40, 3), np.uint8)
+    photo[:] = 30, 60, 90
+    heat = np.zeros((300, 40))
+    heat[200:] = 1
+    picture = drawing.heat_overlay(photo, heat, "cat", alpha=0.5)
+    assert picture.shape[0] > 300 and picture.shape[1] >= 40
+    cold, hot = drawing.heat_colours(np.array([0, 1])).astype(float)
+    np.testing.assert_allclose(picture[0, 0], 30 + cold / 2, atol=1)
+    np.testing.assert_allclose(picture[250, 39], 30 + hot / 2, atol=1)
+    np.testing.assert_array_equal(drawing.heat_overlay(photo, heat, "cat", 0)[:300, :40], 60)
+    with pytest.raises(ValueError, match=r"the map is \(2, 2\), the photo is \(300, 40\)"):
+        drawing.heat_overlay(photo, np.zeros((2, 2)), "cat")

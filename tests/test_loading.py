@@ -110,6 +110,42 @@ def test_the_classifier_comes_back(tmp_path, input_size):
         tinyfcn.load_model(tmp_path / "a.h5")
 
 
+@pytest.mark.parametrize("name, options", [
+    ("lenet", {"input_size": 32}), ("lenet", {"in_channels": 3, "classes": 4}),
+    ("caffenet", {"input_size": 99}), ("alexnet", {"normalization": "paper"}),
+    ("alexnet-single-tower", {}), ("vgg11", {"batch_norm": True, "input_size": 64}),
+    ("vgg13", {"input_size": 40}), ("vgg19", {"input_size": 32}),
+    ("fcn_alexnet", {"geometry": "caffe", "batch_norm": True, "normalization": "paper"}),
+])
+def test_the_other_nets_come_back(tmp_path, name, options):
+    sizes = {} if name == "lenet" else {"classes": 2, "width": 1 / 32, "fc_channels": 8}
+    net = models.BY_NAME[name](**sizes, **options)
+    net.class_names = [f"class {i}" for i in range(net.arguments["classes"])]
+    tinyfcn.save_model(net, tmp_path / "a.h5")
+    back = tinyfcn.load_model(tmp_path / "a.h5", name)
+    assert back.arguments == net.arguments and state(back) == state(net)
+    rewrite(tmp_path / "a.h5", set_argument("classes", 60000))
+    with pytest.raises(WeightsError, match="says classes 60000, but "):
+        tinyfcn.load_model(tmp_path / "a.h5")
+
+
+def test_a_grey_net_has_one_mean(tmp_path):
+    tinyfcn.save_model(models.LeNet(), tmp_path / "a.h5")
+    rewrite(tmp_path / "a.h5",
+            lambda about, tensors: about["preprocessing"].update({"mean": [0, 0, 0]}))
+    with pytest.raises(WeightsError, match="mean cannot be"):
+        tinyfcn.load_model(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("size", [2**16, 30000])
+def test_a_description_that_asks_for_a_huge_map(tmp_path, size):
+    tinyfcn.save_model(models.CaffeNet(
+        classes=2, width=1 / 32, fc_channels=8, input_size=67), tmp_path / "a.h5")
+    rewrite(tmp_path / "a.h5", set_argument("input_size", size))
+    with pytest.raises(WeightsError):
+        tinyfcn.load_model(tmp_path / "a.h5")
+
+
 def test_double_precision_is_kept_in_the_file(tmp_path):
     net = filled(dtype=np.float64)
     net.params["fc6/weights"][0, 0, 0, 0] = 1 + 2**-40
@@ -258,6 +294,7 @@ def set_preprocessing(**changes):
 @pytest.mark.parametrize("change, pattern", [
     (set_field("preprocessing", None), "preprocessing is not channel_order"),
     (set_field("preprocessing", {"mean": [0, 0, 0]}), "preprocessing is not channel_order"),
+    (set_preprocessing(channel_order="grey"), "channel_order cannot be 'grey'"),
     (set_preprocessing(channel_order="HSV"), "channel_order cannot be 'HSV'"),
     (set_preprocessing(channel_order=["RGB"]), "channel_order cannot be ['RGB']"),
     (set_preprocessing(scale=0), "scale cannot be 0"),

@@ -25,13 +25,17 @@ LEVELS = (
     ("layers",),
     ("graph",),
     ("models",),
-    ("loading", "losses", "optimizers", "metrics", "gradient_check", "peers"),
-    ("console", "drawing", "inference", "training", "evaluation"),
-    ("benchmarks",),
-    ("segment", "train", "evaluate", "gradcheck", "benchmark"),
+    ("descriptions", "loading", "losses", "optimizers", "metrics", "gradient_check", "origins",
+     "peers"),
+    ("console", "classification", "drawing", "inference", "training", "evaluation"),
+    ("benchmarks", "photos"),
+    ("classify", "segment", "train", "evaluate", "gradcheck", "benchmark"),
 )
 COMMANDS = LEVELS[-1]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
+# The module of each command; that of a package is no part of what the package is used for.
+PROGRAMS = {name: f"tinyfcn.{name}" for name in COMMANDS} | {"weights": "tinyfcn.weights.__main__"}
+LEVEL["__main__"] = LEVEL[COMMANDS[0]]
 
 
 def listed(section, option):
@@ -125,7 +129,8 @@ def test_imports_flow_one_way():
     for name, path in modules().items():
         if name == "tinyfcn":
             continue
-        component = name.split(".")[1]
+        component = "__main__" if name in PROGRAMS.values() and name.endswith("__main__") \
+            else name.split(".")[1]
         for target in imports(name, path):
             parts = target.split(".")
             other = parts[1] if len(parts) > 1 else ""
@@ -149,14 +154,14 @@ def test_imports_flow_one_way():
 def test_commands_are_installed_under_their_modules_names():
     declared = dict(map(str.strip, line.split("=", 1))
                     for line in listed("options.entry_points", "console_scripts"))
-    assert declared == {f"tinyfcn-{name}": f"tinyfcn.{name}:main" for name in COMMANDS}
+    assert declared == {f"tinyfcn-{name}": f"{module}:main" for name, module in PROGRAMS.items()}
     installed = {entry.name: entry.value
                  for entry in importlib.metadata.distribution("tinyfcn").entry_points
                  if entry.group == "console_scripts"}
     assert installed == declared
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_commands_answer(name, tmp_path):
     def call(*arguments):
         return subprocess.run([sys.executable, "-m", f"tinyfcn.{name}", *arguments],

@@ -16,11 +16,13 @@ if not os.path.isdir(os.path.join(__path__[0], "kernels")):
     __path__.append(os.path.dirname(__path__[0]))
 
 _SUBMODULES = frozenset({
-    "benchmarks", "console", "data", "drawing", "evaluation", "gradient_check", "graph",
-    "inference", "kernels", "layers", "loading", "losses", "metrics", "models", "optimizers",
-    "peers", "training", "weights",
+    "arrays", "benchmarks", "classification", "console", "data", "descriptions", "drawing",
+    "evaluation", "gradient_check", "graph", "inference", "kernels", "layers", "loading",
+    "losses", "metrics", "models", "optimizers", "origins", "peers", "photos", "training",
+    "weights",
 })
 _FUNCTIONS = {
+    "convolutionalize": "models",
     "load_weights": "loading",
     "load_model": "loading",
     "save_model": "loading",

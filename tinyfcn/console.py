@@ -6,11 +6,14 @@ import contextlib
 import logging
 import math
 import os
+import re
 import sys
 
 DONE, FAILED, USAGE, WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
 
-MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce")
+PRECISIONS = ("float32", "tf32", "bf16")
+
+MODELS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn_alexnet")
 
 
 class CommandError(Exception):
@@ -47,12 +50,19 @@ def run(program, parse, body, argv):
     except CommandError as error:
         say(f"{program}: {error}")
         return error.code
-    except MemoryError:
-        say(f"{program}: not enough memory")
+    except MemoryError as error:
+        say(f"{program}: {memory_shortage(error)}")
         return FAILED
     except KeyboardInterrupt:
         say(f"{program}: interrupted")
         return INTERRUPTED
+    except RuntimeError as error:
+        from .arrays import DeviceError
+
+        if not isinstance(error, DeviceError):
+            raise
+        say(f"{program}: {error}")
+        return FAILED
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -88,21 +98,89 @@ def number(kind, low, high=math.inf, above=False, below=False):
     return parse
 
 
-def find_weights(options, otherwise=""):
+def add_device_options(parser, default="auto", precision=True):
+    """Add --device and, where convolutions are computed for their results, --precision."""
+    parser.add_argument("--device", type=_device, default=default, metavar="DEVICE",
+                        help="cpu, cuda, cuda:N, or auto, the first usable NVIDIA GPU or else the "
+                             f"CPU (default: {default})")
+    if precision:
+        parser.add_argument("--precision", choices=PRECISIONS, default="float32",
+                            help="of the factors in convolutions; tf32 and bf16 need a GPU "
+                                 "(default: float32)")
+
+
+def use_device(options):
+    """The device that the options name, "cpu" or "cuda:N", ready for use; a GPU is announced.
+
+    Raises CommandError where it cannot be used.
+    """
+    from . import arrays
+
+    try:
+        device = arrays.find(options.device)
+        arrays.set_precision(getattr(options, "precision", "float32"), device)
+    except arrays.DeviceError as error:
+        raise CommandError(f"--device {options.device}: {error}", USAGE) from None
+    if device != arrays.CPU:
+        logging.getLogger("tinyfcn").info("device %s", arrays.describe(device))
+    return device
+
+
+def memory_shortage(error):
+    """A line for a MemoryError: a GPU's says how much was needed."""
+    from .arrays import DeviceMemoryError
+
+    return str(error) if isinstance(error, DeviceMemoryError) else "not enough memory"
+
+
+def _device(text):
+    if re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", text) is None:
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda or cuda:N, not {text!r}")
+    return text
+
+
+def find_weights(options, otherwise="", default="fcn8s"):
     """The file of `options.weights`, else the one that comes with tinyfcn for `options.model`.
 
-    Raises CommandError where there is none; `otherwise` says what else a user can do.
+    Raises CommandError where there is none; `otherwise` says what else a user can do, and
+    `default` is the model where none is named.
     """
     from . import weights
 
     if options.weights is not None:
         return options.weights
-    model = options.model or "fcn8s"
+    model = options.model or default
     path = weights.shipped(model)
     if path is None:
         message = f"no weights for {model} come with tinyfcn: give a file with --weights"
         raise CommandError(message + otherwise, WEIGHTS)
     return os.fspath(path)
+
+
+def add_loading_options(parser):
+    """Add how a weight file is to be read; see `check_layout` and `loading_options`."""
+    parser.add_argument("--layout", metavar="NAME",
+                        help="where the weights come from, if that cannot be told from their "
+                             "names and shapes, such as torchvision-vgg-caffe")
+    parser.add_argument("--allow-partial", action="store_true",
+                        help="load what fits, and only warn of what is missing (it stays zero), "
+                             "unused or misshaped")
+
+
+def loading_options(options):
+    """The keyword arguments of `loading.load_model` that a user chose."""
+    return {"model": options.model, "layout": options.layout,
+            "allow_partial": options.allow_partial}
+
+
+def check_layout(parser, options):
+    """Let the parser refuse an `options.layout` that there is not."""
+    if options.layout is None:
+        return
+    from .weights.layouts import LAYOUTS
+
+    if options.layout not in LAYOUTS:
+        parser.error(f"no layout {options.layout}; there are {', '.join(LAYOUTS)}")
 
 
 def say(line):

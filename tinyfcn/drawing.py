@@ -170,16 +170,63 @@ def overlay(photo, labels, statistics, colours=None, alpha=0.5):
         The photo keeps its size and lies at the top left.
     """
     tinted = blend(photo, labels, colours, alpha)
-    h, w, _ = photo.shape
-    # Two per cent of the photo's larger side stays readable when the whole is scaled to a screen.
-    text_size = int(np.clip(max(h, w) * 0.022, 12, 120))
     palette = class_colours(1 + max((s["index"] for s in statistics), default=0), colours)
-    below = legend([(palette[s["index"]], f"{_short(s['name'])} {percent(s['share'])}")
-                    for s in statistics], w, text_size)
-    canvas = np.full((h + below.shape[0], max(w, below.shape[1]), 3), 255, np.uint8)
-    canvas[:h, :w] = tinted
-    canvas[h:, :below.shape[1]] = below
-    return canvas
+    return _above_legend(tinted, [
+        (palette[s["index"]], f"{_short(s['name'])} {percent(s['share'])}") for s in statistics])
+
+
+# From cold to hot, through colours whose lightness rises: readable in grey too.
+_HEAT = np.array([(0, 0, 64), (84, 16, 109), (187, 55, 84), (249, 142, 9), (252, 255, 164)], float)
+
+
+def heat_colours(values):
+    """Colours for numbers from 0, dark blue, to 1, light yellow.
+
+    Parameters
+    ----------
+    values : (...) float
+
+    Returns
+    -------
+    (..., 3) uint8
+    """
+    places = np.clip(values, 0, 1) * (len(_HEAT) - 1)
+    stops = np.arange(len(_HEAT))
+    channels = [np.interp(places, stops, _HEAT[:, c]) for c in range(3)]
+    return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+
+
+def heat_overlay(photo, heat, name, alpha=0.6):
+    """A photo in grey, tinted by a map of probabilities, and below it what the colours mean.
+
+    Parameters
+    ----------
+    photo : (h, w, 3) uint8
+    heat : (h, w) float
+        0..1.
+    name : str
+        Of what the map shows.
+    alpha : float
+        Weight of the colours, 0..1.
+
+    Returns
+    -------
+    (h + legend, w or the legend's width, 3) uint8
+        The photo keeps its size and lies at the top left.
+    """
+    if heat.shape != photo.shape[:2]:
+        raise ValueError(f"the map is {heat.shape}, the photo is {photo.shape[:2]}")
+    h, w, _ = photo.shape
+    tinted = np.empty_like(photo)
+    for top in range(0, h, _BAND):
+        rows = slice(top, top + _BAND)
+        grey = photo[rows].mean(axis=2, keepdims=True)
+        tinted[rows] = np.rint((1 - alpha) * grey + alpha * heat_colours(heat[rows]))
+    marks = [(heat_colours(np.array(value)), f"{100 * value:.0f} %")
+             for value in (0, 0.25, 0.5, 0.75, 1)]
+    largest = float(heat.max())
+    marks.append((heat_colours(np.array(largest)), f"{_short(name)}: at most {percent(largest)}"))
+    return _above_legend(tinted, marks)
 
 
 def percent(share):
@@ -187,6 +234,17 @@ def percent(share):
     if 0 < share < 0.0005:
         return "< 0.1 %"
     return f"{100 * share:.1f} %"
+
+
+def _above_legend(picture, entries):
+    h, w, _ = picture.shape
+    # Two per cent of the photo's larger side stays readable when the whole is scaled to a screen.
+    text_size = int(np.clip(max(h, w) * 0.022, 12, 120))
+    below = legend(entries, w, text_size)
+    canvas = np.full((h + below.shape[0], max(w, below.shape[1]), 3), 255, np.uint8)
+    canvas[:h, :w] = picture
+    canvas[h:, :below.shape[1]] = below
+    return canvas
 
 
 def _short(name):

@@ -36,19 +36,24 @@ def _parse(argv):
     parser.add_argument(
         "--weights", metavar="FILE", help="weight file (default: the one that comes with tinyfcn)"
     )
+    console.add_loading_options(parser)
     parser.add_argument(
         "--model",
         choices=console.MODELS,
         help="the net (default: what the weight file holds; fcn8s without one)",
     )
+    console.add_device_options(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    console.check_layout(parser, options)
+    return options
 
 
 def _run(options):
     from . import evaluation, metrics
     from .data.folders import DataError, find_pairs, read_classes
 
+    device = console.use_device(options)
     try:
         classes = read_classes(options.data)
         pairs = find_pairs(options.data, options.split)
@@ -56,6 +61,8 @@ def _run(options):
         raise console.CommandError(error, console.USAGE) from None
     path = console.find_weights(options)
     net, digest = _load_net(path, options, classes)
+    if device != "cpu":
+        net.to(device)
 
     failures = []
     try:
@@ -84,7 +91,7 @@ def _load_net(path, options, classes):
 
     try:
         digest = sha256(path)
-        net = loading.load_model(path, model=options.model)
+        net = loading.load_model(path, **console.loading_options(options))
     except WeightsError as error:
         raise console.CommandError(error, console.WEIGHTS) from None
     if net.name not in console.MODELS:

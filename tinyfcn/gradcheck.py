@@ -12,10 +12,18 @@ import sys
 from . import console
 
 PROGRAM = "tinyfcn-gradcheck"
-NETS = ("fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "vgg16")
+NETS = (
+    "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce", "fcn_alexnet", "lenet", "alexnet", "caffenet",
+    "alexnet-single-tower", "vgg11", "vgg13", "vgg16", "vgg19",
+)
+# The smallest images that classifiers are checked with; they have no geometry.
+INPUT_SIZES = {
+    "lenet": 18, "alexnet": 67, "caffenet": 67, "alexnet-single-tower": 63, "vgg11": 48,
+    "vgg13": 48, "vgg16": 48, "vgg19": 48,
+}
 LAYERS = (
-    "Add", "BatchNorm", "Convolution", "Crop", "Dropout", "Linear", "MaxPooling", "ReLU", "Scale",
-    "TransposedConvolution", "softmax_loss",
+    "Add", "BatchNorm", "Convolution", "Crop", "Dropout", "Linear", "LocalResponseNormalization",
+    "MaxPooling", "ReLU", "Scale", "TransposedConvolution", "softmax_loss",
 )
 
 COLUMNS = "{:<58} {:<20} {:>9} {:>9} {:>6} {:>5}"
@@ -24,18 +32,27 @@ HEAD = COLUMNS.format("layer", "parameter", "error", "threshold", "kinks", "seed
 
 def main(argv=None):
     """Run the command with these arguments (sys.argv's by default) and return its exit code."""
-    return console.run(PROGRAM, _parse, lambda options: _report(_rows(options)), argv)
+    return console.run(PROGRAM, _parse, _run, argv)
 
 
-def check_layer(kind, seed=0):
-    """Check one of `LAYERS` with several shapes; yield a `gradient_check.Row` for each gradient."""
+def _run(options):
+    device = console.use_device(options)
+    reference = "numerical ones" if device == "cpu" else "the CPU's"
+    return _report(_rows(options, device), reference)
+
+
+def check_layer(kind, seed=0, device="cpu"):
+    """Check one of `LAYERS` with several shapes; yield a `gradient_check.Row` for each gradient.
+
+    On the CPU against numerical gradients, on a GPU against the CPU's.
+    """
     import numpy as np
 
-    from .gradient_check import Settings, check_adjoint, check_gradients
+    from .gradient_check import Settings, check_adjoint, check_gradients, compare_devices
 
     rng = np.random.default_rng(seed)
     if kind == "softmax_loss":
-        yield from _check_loss(rng, seed)
+        yield from _check_loss(rng, seed, device)
         return
     settings = Settings(seed, entries=60)
     for label, layer, shapes, options in _layer_cases(kind):
@@ -44,8 +61,12 @@ def check_layer(kind, seed=0):
                 w[...] = rng.standard_normal(w.shape)
         inputs = [rng.standard_normal(shape) for shape in shapes]
         name = f"{kind} {label}".rstrip()
+        if device != "cpu":
+            yield from compare_devices(
+                layer, *inputs, device=device, name=name, seed=seed, **options)
+            continue
         yield from check_gradients(layer, *inputs, name=name, settings=settings, **options)
-        if kind not in ("BatchNorm", "MaxPooling", "ReLU"):
+        if kind not in ("BatchNorm", "LocalResponseNormalization", "MaxPooling", "ReLU"):
             yield from check_adjoint(layer, *inputs, name=name, seed=seed, **options)
 
 
@@ -86,6 +107,13 @@ def _layer_cases(kind):
         for shape, out in ((3, 4, 2, 5), 6), ((2, 17), 9):
             features = np.prod(shape[1:])
             yield f"{shape[1:]} to {out}", layers.Linear(features, out, dtype=f8), [shape], {}
+    elif kind == "LocalResponseNormalization":
+        for label, shape, settings in (
+            ("5 of 9 channels", (2, 3, 4, 9), {"alpha": 2.0}),
+            ("5 of 3 channels, k 2", (1, 2, 5, 3), {"alpha": 1.0, "k": 2.0}),
+            ("3 of 7 channels, beta 0.5", (2, 3, 2, 7), {"size": 3, "alpha": 3.0, "beta": 0.5}),
+        ):
+            yield label, layers.LocalResponseNormalization(**settings), [shape], {}
     elif kind == "MaxPooling":
         for label, shape, kernel, stride, padding, ceil in (
             ("2x2 stride 2 ceil", (2, 5, 7, 9), 2, 2, 0, True),
@@ -112,10 +140,11 @@ def _layer_cases(kind):
             yield label, layer, [shape], {"size": size}
 
 
-def _check_loss(rng, seed):
+def _check_loss(rng, seed, device):
     import numpy as np
 
-    from .gradient_check import Settings, compare
+    from .arrays import to_device, to_host
+    from .gradient_check import Settings, compare, compare_arrays
     from .losses import softmax_loss
 
     scores = rng.standard_normal((2, 3, 4, 5)) * 3
@@ -131,10 +160,17 @@ def _check_loss(rng, seed):
 
         _, gscores = softmax_loss(scores, labels, 5, **options)
         name = f"softmax_loss {label}"
+        if device != "cpu":
+            single = scores.astype(np.float32)
+            _, expected = softmax_loss(single.astype(np.float64), labels, 5, **options)
+            _, found = softmax_loss(to_device(single, device), labels, 5, **options)
+            yield compare_arrays(name, "scores", to_host(found), expected, seed)
+            continue
         yield compare(name, "scores", run, scores, gscores, np.ones(()), rng, Settings(seed))
 
 
-def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(17, 33)):
+def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(17, 33),
+              device="cpu"):
     """Check a whole net, narrow and with random weights everywhere; yield its Rows.
 
     Parameters
@@ -143,22 +179,30 @@ def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(
         One of `NETS`.
     seed : int
     geometry : "same" or "caffe"
-        vgg16 has none.
+        Of an FCN.
     batch_norm : bool
+        Of an FCN or a VGG.
     entries : int
         How many entries of each array to compare one by one; a direction is compared besides.
     size : (h, w)
-        Of the images; vgg16 has its own.
+        Of the images; classifiers have their own, `INPUT_SIZES`.
+    device : str
+        On a GPU, its gradients are compared with the CPU's.
     """
     import numpy as np
 
     from . import models
-    from .gradient_check import Settings, check_gradients
+    from .gradient_check import Settings, check_gradients, compare_devices
 
-    options = {"width": 1 / 16, "fc_channels": 16, "batch_norm": batch_norm, "seed": seed}
-    if name == "vgg16":
-        size, geometry = (48, 48), ""
-        options["input_size"] = 48
+    options = {"seed": seed}
+    if name != "lenet":
+        options |= {"width": 1 / 16, "fc_channels": 16}
+    if has_batch_norm(name):
+        options["batch_norm"] = batch_norm
+    if name in INPUT_SIZES:
+        geometry = ""
+        options["input_size"] = INPUT_SIZES[name]
+        size = (INPUT_SIZES[name],) * 2
     else:
         options |= {"geometry": geometry, "upsampling": "learned"}
     net = models.BY_NAME[name](classes=3, init="scratch", dtype=np.float64, **options)
@@ -171,30 +215,42 @@ def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(
         f"{node.inputs[0]}/bias" for node in net.nodes if node.name.startswith("bn")
     ]
     # Padded by 100 on all sides, one image is large enough.
-    x = rng.standard_normal((1 if geometry == "caffe" else 2, *size, 3))
+    channels = net.arguments["in_channels"]
+    x = rng.standard_normal((1 if geometry == "caffe" else 2, *size, channels))
     label = " ".join(filter(None, (name, geometry, "batch norm" if batch_norm else "")))
+    if device != "cpu":
+        yield from compare_devices(net, x, device=device, name=label, seed=seed, skip=skip)
+        return
     settings = Settings(seed, entries, threshold=1e-5)
     yield from check_gradients(net, x, name=label, settings=settings, skip=skip)
 
 
-def _rows(options):
+def has_batch_norm(name):
+    """Whether a net can have batch norm."""
+    return name.startswith(("fcn", "vgg"))
+
+
+def _rows(options, device):
     """Yield a Row for all that was asked for."""
     everything = options.layer is None and options.net is None
     for kind in LAYERS if everything else [options.layer] if options.layer else []:
-        yield from check_layer(kind, options.seed)
+        yield from check_layer(kind, options.seed, device)
     if everything:
         for net in NETS:
-            yield from check_net(net, options.seed)
-        yield from check_net("fcn8s", options.seed, batch_norm=True)
-        yield from check_net("fcn8s", options.seed, "caffe", entries=0, size=(3, 5))
+            yield from check_net(net, options.seed, device=device)
+        yield from check_net("fcn8s", options.seed, batch_norm=True, device=device)
+        yield from check_net(
+            "fcn8s", options.seed, "caffe", entries=0, size=(3, 5), device=device)
     elif options.net is not None:
-        yield from check_net(options.net, options.seed, entries=4)
-        yield from check_net(options.net, options.seed, batch_norm=True)
-        if options.net != "vgg16":
-            yield from check_net(options.net, options.seed, "caffe", entries=0, size=(3, 5))
+        yield from check_net(options.net, options.seed, entries=4, device=device)
+        if has_batch_norm(options.net):
+            yield from check_net(options.net, options.seed, batch_norm=True, device=device)
+        if options.net not in INPUT_SIZES:
+            yield from check_net(
+                options.net, options.seed, "caffe", entries=0, size=(3, 5), device=device)
 
 
-def _report(rows):
+def _report(rows, reference):
     """Print the table, each row as soon as it is there. Returns the exit code."""
     total = wrong = 0
     printed = console.print_result(PROGRAM, HEAD)
@@ -206,7 +262,7 @@ def _report(rows):
             wrong += 1
         total += 1
         printed &= console.print_result(PROGRAM, line)
-    summary = f"{total - wrong} of {total} gradients agree with numerical ones"
+    summary = f"{total - wrong} of {total} gradients agree with {reference}"
     printed &= console.print_result(PROGRAM, summary)
     return console.FAILED if wrong or not printed else console.DONE
 
@@ -216,11 +272,13 @@ def _parse(argv):
         prog=PROGRAM, allow_abbrev=False,
         description="Compare the hand-written gradients with numerical ones, in float64: every "
                     "layer and whole nets, or only what is named. Of each input and parameter it "
-                    "prints the largest relative error.",
+                    "prints the largest relative error. With --device cuda, compare the GPU's "
+                    "float32 gradients with the CPU's float64 ones.",
         epilog="Exit codes: 0 all agree, 1 a gradient is wrong, 2 usage, 130 interrupted.")
     parser.add_argument("--layer", type=_layer, metavar="NAME",
                         help=f"check this kind of layer: {', '.join(LAYERS)}")
     parser.add_argument("--net", choices=NETS, help="check this net, narrow, in all its forms")
+    console.add_device_options(parser, default="cpu", precision=False)
     parser.add_argument("--seed", type=console.number(int, 0), default=0, metavar="N",
                         help="of all that is random (default: 0)")
     return parser.parse_args(argv)

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .arrays import to_device, to_host
 from .graph import Graph
 from .layers import MaxPooling, ReLU
 
@@ -39,6 +40,9 @@ SMALLEST_EPS = 1e-8
 DRAWS = 4
 
 DOT_THRESHOLD = 1e-13
+
+# The largest relative error of float32 gradients from a GPU.
+DEVICE_THRESHOLD = 1e-3
 
 
 class Settings(NamedTuple):
@@ -289,6 +293,92 @@ def check_adjoint(layer, *inputs, name=None, seed=0, **options):
     return rows
 
 
+def compare_devices(target, *inputs, device, name=None, seed=0, skip=(), **options):
+    """Compare a GPU's float32 gradients with the CPU's float64 ones, of one random covector.
+
+    Parameters
+    ----------
+    target : Layer or Graph
+        On the CPU, with float64 parameters. It is left as it was.
+    *inputs : arrays, float64
+    device : str
+        The GPU.
+    name, seed, skip, **options
+        As for `check_gradients`.
+
+    Returns
+    -------
+    list of Row
+        Their `error` is the largest difference over the array's largest gradient. Inputs at which
+        a kink lies on one side here and on the other there are replaced by others nearby.
+    """
+    name = name or getattr(target, "name", type(target).__name__)
+    rng = np.random.default_rng(seed)
+
+    def single(array):
+        return array.astype(np.float32).astype(array.dtype)
+
+    def gradients(net, x, covector, pattern):
+        _reseed(net, seed)
+        y = net.forward(*x, keep=True, **options)
+        pattern += _pattern(net)
+        gx = net.backward(covector(y))
+        parts = dict(zip(names, gx if isinstance(gx, tuple) else (gx,))) | net.grads
+        return {key: to_host(g) for key, g in parts.items()}
+
+    names = [_input_name(i, inputs) for i in range(len(inputs))]
+    with _left_as_found(target):
+        for layer in _layers(target):
+            for w in layer.params.values():
+                w[...] = single(w)
+        for _ in range(DRAWS):
+            there = copy.deepcopy(target)
+            for layer in _layers(there):
+                layer.params = {key: w.astype(np.float32) for key, w in layer.params.items()}
+            there.to(device)
+            inputs = [single(x) for x in inputs]
+            here_pattern, there_pattern, drawn = [], [], []
+
+            def draw(y):
+                drawn.append(single(rng.standard_normal(y.shape)))
+                return drawn[0]
+
+            expected = gradients(target, inputs, draw, here_pattern)
+            found = gradients(
+                there, [to_device(x.astype(np.float32), device) for x in inputs],
+                lambda y: to_device(drawn[0].astype(np.float32), device), there_pattern)
+            kinks = sum(map(np.count_nonzero, map(np.not_equal, here_pattern, there_pattern)))
+            if not kinks:
+                break
+            inputs = [x + 0.01 * rng.standard_normal(x.shape) for x in inputs]
+    return [compare_arrays(name, key, found.get(key), g, seed, kinks)
+            for key, g in expected.items() if key not in skip]
+
+
+def compare_arrays(layer, parameter, found, expected, seed, kinks=0):
+    """The Row for a gradient of a GPU and what it should be."""
+    def row(error, worst=None, problem=""):
+        return Row(layer, parameter, error, DEVICE_THRESHOLD, int(kinks), seed, expected.size,
+                   worst, problem)
+
+    if found is None or found.shape != expected.shape:
+        what = "none" if found is None else f"one of shape {found.shape}"
+        return row(math.inf, problem=f"the GPU left {what}, {parameter} has shape {expected.shape}")
+    difference = np.abs(found - expected)
+    where = tuple(map(int, np.unravel_index(difference.argmax(), difference.shape)))
+    size = float(np.abs(expected).max())
+    error = float(difference[where]) / size if size else math.inf
+    worst = Comparison(where, 0.0, float(found[where]), float(expected[where]))
+    problem = ""
+    if kinks:
+        problem = f"{kinks} numbers are on the other side of a kink"
+    elif not size:
+        problem = "the gradient is zero everywhere, which tests nothing"
+    elif not error <= DEVICE_THRESHOLD:  # a NaN is wrong
+        problem = f"at {where}: the GPU {worst.backward:.10g}, the CPU {worst.numerical:.10g}"
+    return row(error, worst, problem)
+
+
 def _input_name(index, inputs):
     return "x" if len(inputs) == 1 else f"x{index + 1}"
 
@@ -324,9 +414,9 @@ def _pattern(target):
     pattern = []
     for layer in _layers(target):
         if isinstance(layer, ReLU):
-            pattern.append(layer.kept > 0)
+            pattern.append(to_host(layer.kept) > 0)
         elif isinstance(layer, MaxPooling):
-            pattern.append(layer.kept[0])
+            pattern.append(to_host(layer.kept[0]))
     return pattern
 
 

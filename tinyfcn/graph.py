@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from .arrays import CPU
 from .kernels import backend
 from .layers import Convolution, Dropout, FrozenConvolution, Layer, MaxPooling, ReLU
 
@@ -43,6 +44,8 @@ class Graph:
         How pixels become the net's input: channel_order, scale, mean, std.
     class_names, colours, ignore_label
         What the net was trained for, or None.
+    device : str
+        Where the parameters are; `to` brings them elsewhere.
     """
 
     def __init__(self, name="net", arguments=None):
@@ -52,6 +55,7 @@ class Graph:
         self.class_names = None
         self.colours = None
         self.ignore_label = None
+        self.device = CPU
         self._nodes = {}
         self._plan = None
 
@@ -98,6 +102,16 @@ class Graph:
             for node in self._nodes.values()
             for key, value in part(node.layer).items()
         }
+
+    def to(self, device):
+        """Bring all parameters to a device, "cpu" or "cuda:N", and return the net.
+
+        Its inputs are arrays of that device then, and so are its outputs.
+        """
+        for layer in self.layers.values():
+            layer.to(device)
+        self.device = device
+        return self
 
     def reseed(self, seed):
         """Begin the dropout layers' masks anew, as `seed` determines."""

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyfcn import kernels
+from tinyfcn.arrays import CPU, to_device, to_host
 from tinyfcn.data.images import read_photo
 from tinyfcn.data.transforms import preprocess
 
@@ -31,8 +32,8 @@ def segment(net, photo):
     Parameters
     ----------
     net
-        Has `forward(x)` from (1, h, w, 3) to scores (1, h, w, classes), `params` and
-        `preprocessing`.
+        Has `forward(x)` from (1, h, w, 3) to scores (1, h, w, classes), `params`,
+        `preprocessing` and, unless it is the CPU, `device`.
     photo : str, os.PathLike or (h, w, 3) uint8
         An image file, or its pixels: red, green, blue.
 
@@ -57,11 +58,12 @@ def segment(net, photo):
     if photo.ndim != 3 or photo.shape[2] != 3 or photo.size == 0:
         raise ValueError(f"a photo is (h, w, 3) with h, w >= 1; this has the shape {photo.shape}")
     dtype = next((array.dtype for array in net.params.values()), np.float32)
-    scores = net.forward(preprocess(photo, net.preprocessing, dtype)[None])
+    x = to_device(preprocess(photo, net.preprocessing, dtype)[None], getattr(net, "device", CPU))
+    scores = net.forward(x)
     if scores.ndim != 4 or scores.shape[:3] != (1, *photo.shape[:2]):
         raise ValueError(f"the net does not score every pixel: its scores have the shape "
                          f"{scores.shape} for a photo of {photo.shape[:2]}")
-    labels, confidence = kernels.backend(scores).classify(scores)
+    labels, confidence = map(to_host, kernels.backend(scores).classify(scores))
     # A soft-max over scores of which one is NaN or infinite is never finite itself.
     if not np.isfinite(confidence).all():
         raise ValueError("the net's scores for this photo are not finite")

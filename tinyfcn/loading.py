@@ -1,10 +1,17 @@
 """From a weight file to a net and back: strict, and nothing is half done."""
 import logging
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from tinyfcn import weights
+from tinyfcn.arrays import CPU, to_host
+from tinyfcn.descriptions import check_anchors, check_arguments, check_settings, shown
+from tinyfcn.layers import Scale
+from tinyfcn.origins import identify
+from tinyfcn.weights import layouts
+from tinyfcn.weights.conversion import OwnTensors
 from tinyfcn.weights.errors import weights_error
 
 logger = logging.getLogger(__name__)
@@ -12,33 +19,51 @@ logger = logging.getLogger(__name__)
 # How many names a message lists; the count is always told.
 LISTED = 5
 
-# What a file may ask of a net: (types, test of the value). Memory is bounded by _ANCHORS.
-_ARGUMENTS = {
-    "classes": (int, lambda v: 1 <= v <= 65536),
-    "width": ((int, float), lambda v: 0 < v <= 16),
-    "fc_channels": (int, lambda v: 1 <= v <= 65536),
-    "batch_norm": (bool, lambda v: True),
-    "upsampling": (str, lambda v: v in ("fixed", "learned")),
-    "geometry": (str, lambda v: v in ("same", "caffe")),
-    "dropout": ((int, float), lambda v: 0 <= v < 1),
-    "in_channels": (int, lambda v: 1 <= v <= 65536),
-    "input_size": (int, lambda v: 1 <= v <= 65536),
-}
-# The arguments that set the size of a net, each with a tensor and the axis that shows it, the
-# usual value, and the channels it stands for. They must agree with what the file really holds
-# before a net is built: a few bytes of text cannot ask for more memory than the file fills.
-_ANCHORS = (
-    ("in_channels", ("conv1_1/weights",), 2, 3, 1),
-    ("width", ("conv5_3/weights",), 3, 1.0, 512),
-    ("fc_channels", ("fc6/weights",), -1, 4096, 1),
-    ("classes", ("score_fr/weights", "fc8/weights"), -1, None, 1),
-)
+# What a classifier has no weights for, and what an FCN has no use for.
+SCORES = ("score_fr", "score_pool4", "score_pool3", "upscore", "upscore2", "upscore_pool4",
+          "upscore16", "upscore8")
+DENSE = ("fc6", "fc7")
+CLASSES = "fc8"
+# Upsampling layers have no bias here. Where a file has one, the skip's that it is added to takes
+# it: a constant per class is the same before and after either.
+UPSAMPLING_BIASES = {"upscore2/bias": "score_pool4/bias", "upscore_pool4/bias": "score_pool3/bias"}
 
 
-def load_weights(net, path):
-    """Fill a net with the tensors of a file.
+class WeightFile(NamedTuple):
+    """A file's tensors under the names that they have here, not yet read.
 
-    Every parameter must be in the file with its shape, and the file must hold nothing else.
+    Attributes
+    ----------
+    path : str or path-like
+    about : dict
+        What the file says of itself, or what follows from where it comes from.
+    tensors : OwnTensors or None
+        None for files of this project, which need no conversion.
+    shapes : dict of str to tuple
+    """
+
+    path: object
+    about: dict
+    tensors: OwnTensors | None
+    shapes: dict
+
+    def read_into(self, arrays):
+        """Fill arrays, {name: array of as many numbers}, one after the other."""
+        if self.tensors is None:
+            weights.read_into(self.path, {
+                name: array.reshape(self.shapes[name]) for name, array in arrays.items()})
+            return
+        for name, array in arrays.items():
+            self.tensors.read_into(name, array)
+
+
+def load_weights(net, path, layout=None, allow_partial=False):
+    """Fill a net with the tensors of a file, whichever project it comes from.
+
+    Every parameter must be in the file with its shape, and the file must hold nothing else, but
+    for two starts of an FCN's training. From a classifier fc6 and fc7 become convolutions, fc8 is
+    left out and the score layers keep what they are. From the convolutions alone fc6 and fc7 do
+    so too. What keeps its start is logged.
 
     Parameters
     ----------
@@ -46,45 +71,48 @@ def load_weights(net, path):
         Its parameters are modified in place and keep their dtype. Its `preprocessing`,
         `class_names`, `colours` and `ignore_label` become those of the file, where it has them.
     path : str or path-like
+    layout : str, optional
+        Where the file comes from, as in `tinyfcn.weights.layouts.LAYOUTS`, if that cannot be told
+        by its tensors' names and shapes.
+    allow_partial : bool
+        Load what fits, and only warn of what is missing, unused or misshaped.
 
     Returns
     -------
     dict
-        What the file says of itself, as `tinyfcn.weights.describe` returns it.
+        What the file says of itself, as `tinyfcn.weights.describe` returns it. For files of other
+        projects "layout", "geometry" and, where known, "preprocessing" and "class_names".
 
     Raises
     ------
     WeightsError
         The file cannot be read, names are missing, unused or misshaped, or its description makes
         no sense. The net is as it was.
+    ValueError
+        There is no such layout.
     """
-    params = net.params
-    about = weights.describe(path)
-    stored = weights.shapes(path)
-    check_tensors(path, net.name, {name: array.shape for name, array in params.items()}, stored)
-    classes = net.arguments.get("classes")
-    channels = net.arguments.get("in_channels", 3)
-    settings = _check_settings(path, about, classes, channels)
-    weights.read_into(path, params)
-
-    for name, value in settings.items():
-        setattr(net, name, value)
-    for name, array in params.items():
-        # Unlike np.isfinite(array), the two ends take no memory; a NaN is both of them.
-        if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
-            logger.warning("%s: %s holds NaN or infinite values", path, name)
-    _warn_of_differences(path, net, about)
-    return about
+    if net.device != CPU:
+        device = net.device
+        try:
+            return load_weights(net.to(CPU), path, layout, allow_partial)
+        finally:
+            net.to(device)
+    return _load(net, _open(path, layout, net.params), allow_partial)
 
 
-def load_model(path, model=None):
-    """Build the net that a file describes and fill it.
+def load_model(path, model=None, layout=None, allow_partial=False):
+    """Build the net that a file is for and fill it.
 
     Parameters
     ----------
     path : str or path-like
     model : str, optional
-        The model that the file must be of, as in `tinyfcn.models.BY_NAME`.
+        The model that the file must be of, as in `tinyfcn.models.BY_NAME`. Of models that have
+        the same tensors it is the one meant: "fcn8s-atonce" or "fcn8s", "alexnet" or "caffenet".
+    layout : str, optional
+        Where the file comes from, as `load_weights` takes it.
+    allow_partial : bool
+        Leave at zero what the file lacks, and only warn of it and of what does not fit.
 
     Returns
     -------
@@ -95,25 +123,30 @@ def load_model(path, model=None):
     WeightsError
         The file cannot be read, does not say what it is for, is of another model, or its tensors
         do not fit.
+    ValueError
+        There is no such layout.
     """
     # Only here, since a net that exists can be filled without the tables of all models.
     from tinyfcn import models
 
-    about = weights.describe(path)
-    name = about.get("model")
-    if name is None:
-        raise weights_error(path, "does not say which model it is for")
-    if not isinstance(name, str) or name not in models.BY_NAME:
-        raise weights_error(path, f"is for an unknown model, {_shown(name)}")
-    if model is not None and name != model:
-        raise weights_error(path, f"is for {name}, not for {model}")
-    arguments = _check_arguments(path, about)
-    _check_anchors(path, name, arguments, weights.shapes(path))
+    file = _open(path, layout)
+    if file.tensors is not None:
+        name, arguments = identify(path, file.tensors, model)
+    else:
+        name = file.about.get("model")
+        if name is None:
+            raise weights_error(path, "does not say which model it is for")
+        if not isinstance(name, str) or name not in models.BY_NAME:
+            raise weights_error(path, f"is for an unknown model, {shown(name)}")
+        if model is not None and name != model:
+            raise weights_error(path, f"is for {name}, not for {model}")
+        arguments = check_arguments(path, file.about)
+        check_anchors(path, name, arguments, file.shapes)
     try:
         net = models.BY_NAME[name](**{**arguments, "init": None})
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, MemoryError) as error:
         raise weights_error(path, f"no {name} can be built as it describes ({error})") from error
-    load_weights(net, path)
+    _load(net, file, allow_partial)
     return net
 
 
@@ -145,25 +178,132 @@ def save_model(net, path, training=None, dtype=None):
         "preprocessing": net.preprocessing,
         "training": dict(training or {}),
     }
-    weights.write(path, net.params, about, dtype)
+    params = {name: to_host(array) for name, array in net.params.items()}
+    weights.write(path, params, about, dtype)
 
 
 def check_tensors(path, net_name, wanted, stored):
     """Raise WeightsError unless `stored` has just the names and shapes that are `wanted`."""
+    problems = _problems(wanted, stored)
+    if problems:
+        raise weights_error(path, f"does not fit {net_name}: {problems}")
+
+
+def _open(path, layout=None, params=()):
+    """Find out where a file comes from; `params` are names that this project's would have."""
+    if layout is not None and layout not in layouts.LAYOUTS:
+        raise ValueError(f"no layout {layout!r}; there are {', '.join(layouts.LAYOUTS)}")
+    about = weights.describe(path)
+    if about and layout is None:
+        return WeightFile(path, about, None, weights.shapes(path))
+    stored = weights.read(path)
+    found = layouts.LAYOUTS[layout] if layout else layouts.recognise(stored)
+    if found is None or found.name == "tinyfcn":
+        if found is None and not any(name in stored for name in params):
+            raise weights_error(path, "its tensors are of no layout known here: it is for another "
+                                      "net, or its layout has to be named")
+        return WeightFile(path, about, None, {name: a.shape for name, a in stored.items()})
+    try:
+        tensors = layouts.to_own(stored, found)
+    except ValueError as error:
+        raise weights_error(path, str(error)) from None
+    about = {"layout": found.name}
+    if "score_fr/weights" in tensors:
+        about["geometry"] = "caffe" if found.padding == 100 else "same"
+    return WeightFile(path, about, tensors, tensors.shapes)
+
+
+def _load(net, file, allow_partial=False):
+    params = net.params
+    stored = dict(file.shapes)
+    starts = _starts(net, file, stored)
+    biases = {name: skip for name, skip in UPSAMPLING_BIASES.items() if name in stored
+              and file.tensors is not None and skip in params and stored.get(skip) == stored[name]}
+    for name in biases:
+        del stored[name]
+    wanted = {name: array.shape for name, array in params.items()
+              if name not in starts or name in stored}
+    fitting = [name for name in wanted if name in stored and _same(name, wanted[name],
+                                                                  stored[name])]
+    problems = _problems(wanted, stored)
+    if problems and not (allow_partial and fitting):
+        raise weights_error(file.path, f"does not fit {net.name}: {problems}")
+    settings = _settings(net, file)
+    file.read_into({name: params[name] for name in fitting})
+    for name, skip in biases.items():
+        if skip in fitting:
+            params[skip] += file.tensors[name]
+
+    for name, value in settings.items():
+        setattr(net, name, value)
+    if file.tensors is not None:
+        layout = file.tensors.layout
+        logger.info("%s: recognised as %s, %s; %s with %s classes, for %s", file.path, layout.name,
+                    layout.about, net.name, net.arguments.get("classes", "unknown"),
+                    _in_words(net.preprocessing))
+    if problems:
+        logger.warning("%s: does not fit %s, loaded in part: %s", file.path, net.name, problems)
+    if starts:
+        what = "the convolutions alone" if "fc6/weights" in starts else "a classifier"
+        logger.info("%s: holds %s: %s keep their start, for training", file.path, what,
+                    ", ".join(dict.fromkeys(name.rpartition("/")[0] for name in starts)))
+    for name in fitting:
+        array = params[name]
+        # Unlike np.isfinite(array), the two ends take no memory; a NaN is both of them.
+        if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+            logger.warning("%s: %s holds NaN or infinite values", file.path, name)
+    if not starts:
+        _warn_of_differences(file.path, net, file.about)
+    return file.about
+
+
+def _starts(net, file, stored):
+    """The parameters that keep their start; takes out of `stored` what the net has no use for."""
+    def drop(*layers):
+        for name in [name for name in stored if name.rpartition("/")[0] in layers]:
+            del stored[name]
+
+    params = net.params
+    if file.tensors is not None:
+        if file.tensors.layout.nan:  # a classifier's dense layers that never were trained
+            drop(*DENSE, CLASSES)
+        for layer, node in net.layers.items():
+            if isinstance(node, Scale) and stored.get(f"{layer}/weights") == (1,):
+                factor = float(file.tensors[f"{layer}/weights"][0])
+                if not math.isclose(factor, node.factor, rel_tol=1e-5):
+                    raise weights_error(file.path, f"does not fit {net.name}: {layer} is "
+                                                   f"{factor:g}, not {node.factor:g}")
+                drop(layer)
+    if "score_fr/weights" not in params or "score_fr/weights" in stored:
+        return []
+    drop(CLASSES)
+    layers = SCORES if "fc6/weights" in stored else (*DENSE, *SCORES)
+    return [name for name in params if name.rpartition("/")[0] in layers and name not in stored]
+
+
+def _same(name, wanted, stored):
+    """Whether two shapes are of the same numbers in the same order.
+
+    A dense layer's weights are those of the convolution whose kernel covers its input.
+    """
+    dense = name.startswith(("fc", "ip")) and {len(wanted), len(stored)} == {2, 4}
+    return tuple(wanted) == tuple(stored) or dense and (
+        wanted[-1] == stored[-1] and math.prod(wanted) == math.prod(stored))
+
+
+def _problems(wanted, stored):
+    """What is missing, unused and misshaped, in words."""
     missing = [name for name in wanted if name not in stored]
     unused = [name for name in stored if name not in wanted]
     misshaped = [
-        f"{name} is {stored[name]} in the file and {shape} in the net"
-        for name, shape in wanted.items()
-        if name in stored and tuple(stored[name]) != tuple(shape)
+        f"{name} is {tuple(stored[name])} in the file and {tuple(wanted[name])} in the net"
+        for name in wanted if name in stored and not _same(name, wanted[name], stored[name])
     ]
-    problems = [
+    return "; ".join(
         f"{len(names)} {kind}: {_listed(names)}"
         for kind, names in (("missing", missing), ("unused", unused), ("misshaped", misshaped))
         if names
-    ]
-    if problems:
-        raise weights_error(path, f"does not fit {net_name}: {'; '.join(problems)}")
+    )
 
 
 def _listed(names):
@@ -171,119 +311,46 @@ def _listed(names):
     return ", ".join(short) + (", ..." if len(names) > LISTED else "")
 
 
-def _check_arguments(path, about):
-    arguments = about.get("arguments", {})
-    if not isinstance(arguments, dict):
-        raise weights_error(path, "its arguments are not a JSON object")
-    for name, value in arguments.items():
-        if name not in _ARGUMENTS:
-            raise weights_error(path, f"names an unknown argument, {_shown(name)}")
-        types, test = _ARGUMENTS[name]
-        # True is an int to Python.
-        fits = isinstance(value, types) and (types is bool or not isinstance(value, bool))
-        if not fits or not test(value):
-            raise weights_error(path, f"{name} cannot be {_shown(value)}")
-    return arguments
-
-
-def _check_anchors(path, model, arguments, stored):
-    for argument, names, axis, usual, factor in _ANCHORS:
-        name = next((name for name in names if name in stored), None)
-        if name is None:
-            raise weights_error(path, f"does not fit {model}: {' or '.join(names)} missing")
-        shape = stored[name]
-        value = arguments.get(argument, usual)
-        if value is None:
-            continue
-        # Channels are rounded from the width.
-        slack = 1 if argument == "width" else 0
-        if len(shape) < 2 or axis >= len(shape) or abs(shape[axis] - value * factor) > slack:
-            raise weights_error(path, f"says {argument} {_shown(value)}, but {name} is {shape}")
-    if "input_size" in arguments:
-        # fc6 of a classifier sees all of pool5, five poolings below the image.
-        side = -(-arguments["input_size"] // 32)
-        rows, channels = stored["fc6/weights"][0], stored["conv5_3/weights"][3]
-        if side * side * channels != rows:
-            raise weights_error(path, f"says input_size {arguments['input_size']}, but fc6/weights "
-                                      f"is {stored['fc6/weights']}")
-
-
-def _check_settings(path, about, classes, channels):
-    """Validate what a file says beside the model; returns {attribute of the net: value}."""
-    settings = {}
-    if "preprocessing" in about:
-        settings["preprocessing"] = _check_preprocessing(path, about["preprocessing"], channels)
-    if "class_names" in about:
-        names = about["class_names"]
-        if names is not None and not (
-                isinstance(names, list) and (classes is None or len(names) == classes)
-                and all(isinstance(name, str) and 0 < len(name) <= 200 for name in names)):
-            raise weights_error(path, f"its class_names are not {_count(classes)} names")
-        settings["class_names"] = names
-    if "colours" in about:
-        colours = about["colours"]
-        if colours is not None:
-            if not (isinstance(colours, list) and (classes is None or len(colours) == classes)
-                    and all(_is_colour(colour) for colour in colours)):
-                raise weights_error(path, f"its colours are not {_count(classes)} of [r, g, b]")
-            colours = [tuple(colour) for colour in colours]
-        settings["colours"] = colours
-    if "ignore_label" in about:
-        label = about["ignore_label"]
-        if label is not None and not (_is_integer(label) and -1 <= label <= 65535):
-            raise weights_error(path, f"ignore_label cannot be {_shown(label)}")
-        settings["ignore_label"] = label
+def _settings(net, file):
+    """What a file sets of a net beside its parameters, {attribute: value}."""
+    classes = net.arguments.get("classes")
+    channels = net.arguments.get("in_channels", 3)
+    segments = "score_fr/weights" in net.params
+    same_classes = not segments or "score_fr/weights" in file.shapes
+    if file.tensors is None:
+        about = file.about
+        if not same_classes:  # the classes are the classifier's
+            about = {key: about[key] for key in about if key == "preprocessing"}
+        return check_settings(file.path, about, classes, channels)
+    layout, settings = file.tensors.layout, {}
+    if layout.preprocessing is not None and len(layout.preprocessing["mean"]) == channels:
+        settings["preprocessing"] = dict(layout.preprocessing)
+    if same_classes and layout.class_names is not None and len(layout.class_names) == classes:
+        settings["class_names"] = list(layout.class_names)
     return settings
 
 
-def _check_preprocessing(path, value, channels):
-    if not isinstance(value, dict) or set(value) != {"channel_order", "scale", "mean", "std"}:
-        raise weights_error(
-            path, "its preprocessing is not channel_order, scale, mean and std")
-    if value["channel_order"] not in ("RGB", "BGR"):
-        raise weights_error(path, f"channel_order cannot be {_shown(value['channel_order'])}")
-    if not (_is_number(value["scale"]) and value["scale"] > 0):
-        raise weights_error(path, f"scale cannot be {_shown(value['scale'])}")
-    for name in ("mean", "std"):
-        numbers = value[name]
-        if not (isinstance(numbers, list) and len(numbers) == channels
-                and all(_is_number(v) and (name == "mean" or v > 0) for v in numbers)):
-            raise weights_error(path, f"{name} cannot be {_shown(numbers)}")
-    return value
+def _in_words(preprocessing):
+    """What a net sees, such as "BGR - (103.939, 116.779, 123.68)"."""
+    words = preprocessing["channel_order"]
+    if preprocessing["scale"] != 1:
+        words += f" * {preprocessing['scale']:.4g}"
+    for sign, key, nothing in ("-", "mean", 0), ("/", "std", 1):
+        numbers = preprocessing[key]
+        if any(number != nothing for number in numbers):
+            words += f" {sign} ({', '.join(f'{number:g}' for number in numbers)})"
+    return words
 
 
 def _warn_of_differences(path, net, about):
     """Tensors may fit a net that makes something else of them."""
     if about.get("model") not in (None, net.name):
-        logger.warning("%s: is for %s, loaded into %s", path, _shown(about["model"]), net.name)
-    arguments = about.get("arguments")
+        logger.warning("%s: is for %s, loaded into %s", path, shown(about["model"]), net.name)
+    arguments = {"geometry": about["geometry"]} if "layout" in about and "geometry" in about \
+        else about.get("arguments")
     if isinstance(arguments, dict):
         for name in ("geometry", "upsampling"):
             if name in arguments and name in net.arguments \
                     and arguments[name] != net.arguments[name]:
                 logger.warning("%s: was made with %s %s, loaded into a net with %s", path, name,
-                               _shown(arguments[name]), net.arguments[name])
-
-
-def _is_integer(value):
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value):
-    # A huge integer is a number to JSON, but has no float.
-    return _is_integer(value) and abs(value) < 2**63 \
-        or isinstance(value, float) and math.isfinite(value)
-
-
-def _is_colour(value):
-    return isinstance(value, (list, tuple)) and len(value) == 3 \
-        and all(_is_integer(v) and 0 <= v <= 255 for v in value)
-
-
-def _count(classes):
-    return "the" if classes is None else str(classes)
-
-
-def _shown(value):
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+                               shown(arguments[name]), net.arguments[name])

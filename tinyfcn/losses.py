@@ -22,6 +22,7 @@ def softmax_loss(scores, labels, ignore_label, class_weights=None, average=True)
     Returns
     -------
     loss : float
+        From a GPU, a number that may still be under way there: ``float(loss)`` waits for it.
     gscores : array like scores
 
     Raises

@@ -1,7 +1,6 @@
 """How parameters follow their gradients."""
 
-import numpy as np
-
+from .arrays import to_device, zeros_like
 from .kernels import backend
 
 
@@ -28,8 +27,12 @@ class SGD:
         self.decay = decay
         self.bias_rate = bias_rate
         self.velocity = {
-            name: np.zeros_like(w) for name, w in net.params.items() if name not in net.fixed
+            name: zeros_like(w) for name, w in net.params.items() if name not in net.fixed
         }
+
+    def to(self, device):
+        """Bring the velocities to a device, where the net's parameters are."""
+        self.velocity = {name: to_device(v, device) for name, v in self.velocity.items()}
 
     def step(self, rate):
         """Move every parameter that has a gradient; `rate` is the learning rate of this step."""

@@ -11,12 +11,10 @@ import json
 import logging
 import os
 import sys
-import tempfile
 import time
 import warnings
-from typing import NamedTuple
 
-from . import console
+from . import console, photos
 
 PROGRAM = "tinyfcn-segment"
 SUFFIXES = ("_labels.png", "_overlay.png", ".json")
@@ -24,126 +22,9 @@ SUFFIXES = ("_labels.png", "_overlay.png", ".json")
 _log = logging.getLogger(__name__)
 
 
-class Job(NamedTuple):
-    """One photo and where its results go.
-
-    `photo` is the path of the image, `stem` that of its outputs without their suffixes, below
-    the output folder.
-    """
-
-    photo: str
-    stem: str
-
-
 def main(argv=None):
     """Run the command with these arguments (sys.argv's by default) and return its exit code."""
     return console.run(PROGRAM, _parse, _run, argv)
-
-
-def plan(paths, output):
-    """Find the photos to do and where their results go, and refuse what could overwrite.
-
-    A file is named by its own name, whatever its extension. Of a folder all images that have an
-    image's extension are taken, folders below it too, hidden ones left out; its tree is mirrored
-    below the output folder. What is given twice is done once.
-
-    Parameters
-    ----------
-    paths : list of str
-        Files and folders.
-    output : str
-        The output folder; it need not exist.
-
-    Returns
-    -------
-    jobs : list of Job
-        In the order given, sorted within folders.
-    failures : list of str
-        One line for each path that leads to no photo.
-
-    Raises
-    ------
-    CommandError
-        Two photos have the same output, or an output would overwrite a photo.
-    """
-    from tinyfcn.data.images import ImageError, check_file, printable
-
-    jobs, failures = [], []
-    for path in paths:
-        if os.path.isdir(path):
-            found, unreadable = _images_below(path, output)
-            failures += unreadable
-            if not found and not unreadable:
-                failures.append(f"{printable(path)}: no images in this folder")
-            jobs += [Job(os.path.join(path, each), _stem(each)) for each in found]
-        else:
-            try:
-                check_file(path)
-            except ImageError as error:
-                failures.append(str(error))
-            else:
-                jobs.append(Job(path, _stem(os.path.basename(path))))
-
-    photos = {}                     # real path -> job, each photo once
-    for job in jobs:
-        photos.setdefault((os.path.realpath(job.photo), job.stem), job)
-    jobs = list(photos.values())
-    _refuse_collisions(jobs, [*paths, *(job.photo for job in jobs)], output)
-    return jobs, failures
-
-
-def _stem(path):
-    """The path without its extension if that is an image's: v1.2 keeps its .2."""
-    from tinyfcn.data.images import EXTENSIONS
-
-    stem, extension = os.path.splitext(path)
-    return stem if extension.lower() in EXTENSIONS else path
-
-
-def _images_below(folder, output):
-    """Relative paths of the images in a folder's tree, and one line per unreadable folder."""
-    from tinyfcn.data.images import EXTENSIONS, printable
-
-    found, unreadable, visited = [], [], set()
-
-    def note(error):
-        unreadable.append(f"{printable(error.filename)}: {error.strerror}")
-
-    for here, folders, files in os.walk(folder, onerror=note, followlinks=True):
-        # Links may lead back up: a folder is entered once, by whichever way comes first.
-        identity = os.path.realpath(here)
-        is_output = here != folder and identity == os.path.realpath(output)
-        if identity in visited or is_output:
-            folders.clear()
-            continue
-        visited.add(identity)
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        relative = os.path.relpath(here, folder)
-        found += [os.path.normpath(os.path.join(relative, file)) for file in sorted(files)
-                  if not file.startswith(".")
-                  and os.path.splitext(file)[1].lower() in EXTENSIONS]
-    return found, unreadable
-
-
-def _refuse_collisions(jobs, inputs, output):
-    from tinyfcn.data.images import printable
-
-    inputs = {os.path.normcase(os.path.realpath(path)): path for path in inputs}
-    owners = {}
-    for job in jobs:
-        for suffix in SUFFIXES:
-            target = os.path.join(output, job.stem + suffix)
-            key = os.path.normcase(os.path.realpath(target))
-            if key in inputs:
-                raise console.CommandError(
-                    f"{printable(inputs[key])} would be overwritten by a result of "
-                    f"{printable(job.photo)}: choose another output folder with -o", console.USAGE)
-            if key in owners:
-                raise console.CommandError(
-                    f"{printable(owners[key])} and {printable(job.photo)} would both be written "
-                    f"to {printable(target)}: do them in two calls with different -o",
-                    console.USAGE)
-            owners[key] = job.photo
 
 
 def _run(options):
@@ -154,10 +35,11 @@ def _run(options):
 
 
 def _segment_all(options):
-    jobs, failures = plan(options.photos, options.output)
+    device = console.use_device(options)
+    jobs, failures = photos.find(options.photos, options.output, SUFFIXES)
     if jobs:
         weights = _find_weights(options)
-        _make_output_folder(options.output)
+        photos.make_output_folder(options.output)
     for line in failures:
         console.say(f"{PROGRAM}: {line}")
     if not jobs:
@@ -165,12 +47,18 @@ def _segment_all(options):
 
     start = time.perf_counter()
     net = _load_net(options, weights)
+    if device != "cpu":
+        net.to(device)
     seconds = time.perf_counter() - start
     about = _describe(net, weights)
     _log.debug("model %s, weights %s", about["model"], weights or "random")
     failed = bool(failures)
+
+    def segment(job):
+        return _segment_photo(net, job, options, about, seconds)
+
     for job in jobs:
-        failed |= not _do(net, job, options, about, seconds)
+        failed |= not photos.do(PROGRAM, job, segment, options.quiet)
     return console.FAILED if failed else console.DONE
 
 
@@ -179,20 +67,6 @@ def _find_weights(options):
     if options.random_weights:
         return None
     return console.find_weights(options, ", or try the net untrained with --random-weights")
-
-
-def _make_output_folder(folder):
-    from tinyfcn.data.images import printable
-
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise console.CommandError(
-            f"{printable(folder)}: cannot write to this output folder: {error.strerror}",
-            console.USAGE,
-        ) from None
 
 
 def _load_net(options, weights):
@@ -205,7 +79,7 @@ def _load_net(options, weights):
             net = models.BY_NAME[options.model or "fcn8s"](
                 classes=options.classes or 21, init="scratch")
         else:
-            net = loading.load_model(weights, model=options.model)
+            net = loading.load_model(weights, **console.loading_options(options))
         if net.name not in console.MODELS:
             raise console.CommandError(
                 f"{printable(weights)}: holds {net.name}, which does not segment", console.WEIGHTS)
@@ -235,31 +109,6 @@ def _describe(net, weights):
             "weights": None if weights is None else {"path": weights, "sha256": sha256(weights)},
             "versions": {"tinyfcn": tinyfcn.__version__, "numpy": np.__version__,
                          "numba": numba.__version__}}
-
-
-def _do(net, job, options, about, load_seconds):
-    """Segment one photo and write its results. Returns whether that worked."""
-    from tinyfcn.data.images import ImageError, printable
-
-    name = printable(job.photo)
-    try:
-        line = _segment_photo(net, job, options, about, load_seconds)
-    except ImageError as error:
-        console.say(f"{PROGRAM}: {error}")
-    except MemoryError:
-        console.say(f"{PROGRAM}: {name}: not enough memory to segment it")
-    except OSError as error:
-        where = printable(error.filename) if error.filename else name
-        console.say(f"{PROGRAM}: {where}: {error.strerror or error}")
-    except Exception as error:      # whatever it is, the other photos can still be done
-        reason = " ".join(str(error).split())
-        console.say(f"{PROGRAM}: {name}: {type(error).__name__}: {reason}")
-        _log.debug("where it happened:", exc_info=True)
-    else:
-        if not options.quiet:
-            return console.print_result(PROGRAM, line)
-        return True
-    return False
 
 
 def _segment_photo(net, job, options, about, load_seconds):
@@ -323,13 +172,16 @@ def _parse(argv):
     parser.add_argument("--model", choices=console.MODELS,
                         help="the net (default: what the weight file holds; fcn8s without one)")
     parser.add_argument("--weights", metavar="FILE",
-                        help="weight file (default: the one that comes with tinyfcn)")
+                        help="weight file: Caffe, Keras, PyTorch, safetensors, NumPy or HDF5 "
+                             "(default: the one that comes with tinyfcn)")
+    console.add_loading_options(parser)
     parser.add_argument("--random-weights", action="store_true",
                         help="run an untrained net of full width: all its weights are random")
     parser.add_argument("--classes", type=console.number(int, 1, 256), metavar="N",
                         help="number of classes with --random-weights, 1..256 (default: 21)")
     parser.add_argument("--alpha", type=console.number(float, 0, 1), default=0.5, metavar="A",
                         help="weight of the class colours in the overlay, 0..1 (default: 0.5)")
+    console.add_device_options(parser)
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("-q", "--quiet", action="store_true",
                       help="say nothing but warnings and errors")
@@ -337,6 +189,7 @@ def _parse(argv):
     parser.add_argument("--version", action="version", version=f"tinyfcn {__version__}")
 
     options = parser.parse_args(argv)
+    console.check_layout(parser, options)
     if options.random_weights and options.weights is not None:
         parser.error("--weights and --random-weights exclude each other")
     if options.classes is not None and not options.random_weights:

@@ -64,6 +64,7 @@ def _parse(argv):
         epilog="Exit codes: 0 fine, 1 the training failed, 2 usage, 3 weights, 130 interrupted.",
     )
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    console.add_device_options(parser)
     group = parser.add_argument_group("a new run")
 
     def add(*names, help, **settings):
@@ -78,7 +79,7 @@ def _parse(argv):
     add("--data", metavar="DIR", help="the data set")
     add("-o", "--output", metavar="RUN", help="the run's folder, made if it is missing")
     add("--model", choices=console.MODELS, help="the net")
-    add("--init", metavar="FILE", help="begin with the weights of such a net")
+    add("--init", metavar="FILE", help="begin with the weights of such a net or of a classifier")
     width = console.number(float, 0, 16, above=True)
     add("--width", type=width, metavar="X", help="scales VGG's channels")
     channels = console.number(int, 1, 65536)
@@ -100,7 +101,7 @@ def _parse(argv):
     add("--seed", type=console.number(int, 0, 2**31), metavar="N", help="of all that is random")
 
     given = parser.parse_args(argv)
-    new = [name for name in vars(given) if name != "resume"]
+    new = [name for name in vars(given) if name not in ("resume", "device", "precision")]
     if given.resume is not None and new:
         option = new[0].replace("_", "-")
         parser.error(f"--{option} belongs to a new run; --resume goes on as the run was started")
@@ -113,8 +114,8 @@ def _run(options):
     folder = options.resume or options.output
     try:
         _train(options, folder)
-    except MemoryError:
-        message = "not enough memory: try a smaller --batch or --crop"
+    except MemoryError as error:
+        message = f"{console.memory_shortage(error)}: try a smaller --batch or --crop"
         raise console.CommandError(message, console.FAILED) from None
     except KeyboardInterrupt:
         begun = os.path.exists(os.path.join(folder, "config.json"))
@@ -129,6 +130,7 @@ def _train(options, folder):
     from .data.images import ImageError, printable
     from .weights import WeightsError
 
+    device = console.use_device(options)
     config = _config(options)
     recipe = config["recipe"]
     classes, train_pairs, val_pairs = _find_data(config["data"], recipe)
@@ -154,7 +156,7 @@ def _train(options, folder):
             f"on, {len(val_pairs)} to validate"
         )
         rows = training.train(
-            net, photos, val_pairs, classes.ignore_label, recipe, folder, _report
+            net, photos, val_pairs, classes.ignore_label, recipe, folder, _report, device
         )
     except WeightsError as error:
         raise console.CommandError(error, console.WEIGHTS) from None
@@ -215,7 +217,8 @@ def _build_net(config, classes, folder):
             raise ValueError(f"no such net: {config['model']}")
         net = models.BY_NAME[config["model"]](
             classes=len(classes.names),
-            init="scratch",
+            # Score layers that other weights leave alone start at zero, as the authors' do.
+            init="classifier" if config["init"] else "scratch",
             seed=config["recipe"].seed,
             **config["net"],
         )

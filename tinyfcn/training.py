@@ -21,6 +21,7 @@ import time
 import numpy as np
 
 from . import loading, metrics, weights
+from .arrays import CPU, synchronize, to_device, to_host
 from .data.augmentation import random_view
 from .data.folders import DataError
 from .data.images import ImageError, printable
@@ -107,7 +108,8 @@ def steps_per_epoch(photos, recipe):
     return steps
 
 
-def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda row: None):
+def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda row: None,
+          device=CPU):
     """Train a net, going on from the folder's checkpoint if there is one.
 
     Parameters
@@ -124,6 +126,8 @@ def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda ro
         Must exist.
     report : callable
         Called with each epoch's row of the log, a dict.
+    device : str
+        Where to train, "cpu" or "cuda:N"; the net comes back at the end.
 
     Returns
     -------
@@ -145,6 +149,8 @@ def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda ro
     steps = epoch_steps * recipe.epochs
     optimizer = SGD(net, recipe.momentum, recipe.decay)
     state = _resume(folder, net, optimizer, len(photos))
+    net.to(device)
+    optimizer.to(device)
 
     class_weights = None
     if recipe.balance:
@@ -171,19 +177,21 @@ def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda ro
                 waited += time.perf_counter() - asked
                 upcoming = load(step + 1)
                 net.reseed(recipe.seed * steps + step)
-                scores = net.forward(x, keep=True)
+                scores = net.forward(to_device(x, device), keep=True)
                 loss, gscores = softmax_loss(scores, labels, ignore_label, class_weights)
+                net.backward(gscores, input_gradient=False)
+                loss = float(loss)  # a GPU goes on with backward meanwhile
                 if not math.isfinite(loss):
                     raise TrainingError(
                         f"the loss is {loss} at step {step + 1} of {steps}: try a lower rate"
                     )
-                net.backward(gscores, input_gradient=False)
                 optimizer.step(poly_rate(step, steps, recipe.rate, recipe.warm_up))
                 total += loss
+            synchronize()
             seconds = time.perf_counter() - began
             # A checkpoint from which nothing can be learned must not replace a good one.
             for name, array in net.params.items():
-                if not np.isfinite(array).all():
+                if not np.isfinite(to_host(array)).all():
                     raise TrainingError(
                         f"{name} is no longer finite after epoch {epoch + 1}: try a lower rate"
                     )
@@ -204,6 +212,7 @@ def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda ro
                 _save_best(folder, net, {**dataclasses.asdict(recipe), **row})
             _save(folder, net, optimizer, state)
             report(row)
+    net.to(CPU)
     return state["log"]
 
 
@@ -240,8 +249,8 @@ def _save_best(folder, net, facts):
 
 
 def _save(folder, net, optimizer, state):
-    tensors = dict(net.params)
-    tensors.update((VELOCITY + name, v) for name, v in optimizer.velocity.items())
+    tensors = {name: to_host(w) for name, w in net.params.items()}
+    tensors.update((VELOCITY + name, to_host(v)) for name, v in optimizer.velocity.items())
     about = {
         "model": net.name,
         "arguments": net.arguments,

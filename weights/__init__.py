@@ -1,18 +1,32 @@
 """Weight files: from a file to {name: array} and back. Knows formats, not models.
 
-The format of a file is told by its content, never by its name. Formats read: HDF5.
+The format of a file is told by its content, never by its name. Formats read: Caffe's .caffemodel,
+Keras's and the project's own HDF5, PyTorch's .pth and .pt, safetensors, NumPy's .npz and .npy,
+MatConvNet's .mat. What each calls its tensors stands at the head of its module.
 """
 import hashlib
 import importlib
 import os
 import stat
 
+import numpy as np
+
 from tinyfcn.weights.errors import WeightsError, weights_error
 
 __all__ = ["WeightsError", "describe", "read", "read_into", "sha256", "shapes", "shipped", "write"]
 
-# The module of each format, in the order in which they are asked whether a file is theirs.
-FORMATS = ("hdf5_file",)
+# The module of each format, in the order in which they are asked whether a file is theirs: those
+# that are sure of it first.
+FORMATS = ("numpy_files", "torch_pickle", "matconvnet", "keras_hdf5", "hdf5_file",
+           "safetensors_file", "caffe")
+
+# What lies under the name of a weight file when a download went wrong, by its first bytes.
+OTHER_FILES = {
+    b"<!doctype html": "a web page", b"<html": "a web page", b"<?xml": "an XML text",
+    b"version https://git-lfs": "a pointer of Git LFS to the file (git lfs pull fetches it)",
+    b"\x1f\x8b": "compressed by gzip (gunzip it)", b"pk\x03\x04": "a zip archive without arrays",
+    b"\x80": "a bare pickle",
+}
 
 
 def read(path):
@@ -24,13 +38,16 @@ def read(path):
 
     Returns
     -------
-    dict of str to ndarray
-        By full name, such as "conv1_1/weights"; dtypes are those of the file.
+    Tensors
+        A dict of str to ndarray, by the names of the file, such as "conv1_1/weights"; dtypes are
+        those of the file, in the machine's byte order. `format` says what kind of file it is,
+        `notes` what was left out. Large arrays are read-only views of the mapped file: only what
+        is touched takes memory, and `tensors.forget` gives that back.
 
     Raises
     ------
     WeightsError
-        The file is missing, damaged or of no format known here.
+        The file is missing, damaged, hostile or of no format known here.
     """
     return _format_of(path).read(path)
 
@@ -49,7 +66,8 @@ def describe(path):
     ------
     WeightsError
     """
-    return _format_of(path).describe(path)
+    module = _format_of(path)
+    return module.describe(path) if hasattr(module, "describe") else {}
 
 
 def shapes(path):
@@ -63,7 +81,10 @@ def shapes(path):
     ------
     WeightsError
     """
-    return _format_of(path).shapes(path)
+    module = _format_of(path)
+    if hasattr(module, "shapes"):
+        return module.shapes(path)
+    return {name: array.shape for name, array in module.read(path).items()}
 
 
 def read_into(path, arrays):
@@ -80,15 +101,29 @@ def read_into(path, arrays):
     ------
     WeightsError
     """
-    _format_of(path).read_into(path, arrays)
+    module = _format_of(path)
+    if hasattr(module, "read_into"):
+        module.read_into(path, arrays)
+        return
+    tensors = module.read(path)
+    for name, array in arrays.items():
+        if name not in tensors:
+            raise weights_error(path, f"holds no {name}")
+        if tensors[name].shape != array.shape:
+            raise weights_error(path, f"{name} is {tensors[name].shape} in the file, "
+                                      f"{array.shape} expected")
+    for name, array in arrays.items():
+        with np.errstate(over="ignore"):
+            np.copyto(array, tensors[name], casting="same_kind")
 
 
 def write(path, tensors, about, dtype=None):
-    """Write tensors and a description as HDF5, all or nothing.
+    """Write tensors and a description, all or nothing.
 
     Parameters
     ----------
     path : str or path-like
+        A name that ends in ".safetensors" makes a file of that format, any other an HDF5 file.
     tensors : dict of str to ndarray
     about : dict
         JSON values; what `describe` returns.
@@ -100,7 +135,8 @@ def write(path, tensors, about, dtype=None):
     WeightsError
         Nothing was written; a file of that name is as it was.
     """
-    _module("hdf5_file").write(path, tensors, about, dtype)
+    name = "safetensors_file" if os.fsdecode(path).endswith(".safetensors") else "hdf5_file"
+    _module(name).write(path, tensors, about, dtype)
 
 
 def sha256(path):
@@ -149,7 +185,13 @@ def _format_of(path):
                 return module
     except OSError as error:
         raise weights_error(path, f"cannot be read: {error.strerror}") from error
-    raise weights_error(path, "not a weight file of a known format (known: HDF5)")
+    with open(path, "rb") as stream:
+        head = stream.read(1024).lstrip().lower()
+    for start, what in OTHER_FILES.items():
+        if head.startswith(start):
+            raise weights_error(path, f"not a weight file of a known format, but {what}")
+    raise weights_error(path, "not a weight file of a known format (known: Caffe, HDF5, Keras, "
+                              "MatConvNet, NumPy, PyTorch, safetensors)")
 
 
 def _check_is_file(path):

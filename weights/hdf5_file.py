@@ -4,20 +4,21 @@ The root attribute "tinyfcn" is a JSON object that says what the tensors are. An
 of plain numeric datasets can be read too; it merely says nothing of itself. How damaged and
 hostile files are met is in `hdf5_safety`.
 """
-import contextlib
 import io
-import json
-import os
-import secrets
-import shutil
 
 import h5py
 import numpy as np
 
-from tinyfcn.weights.errors import WeightsError, weights_error
+from tinyfcn.weights.description import KEY, to_text
+from tinyfcn.weights.errors import weights_error
 from tinyfcn.weights.hdf5_safety import (
-    ATTRIBUTE, FORMAT, MAX_ATTRIBUTE_BYTES, MAX_DEPTH, MAX_NAME, MAX_TENSORS, append_trailer,
-    opened, read_tensor, reason, recognise)
+    MAX_DEPTH, append_trailer, opened, read_tensor, recognise)
+from tinyfcn.weights.replacing import replacing, stored_dtype, to_store
+from tinyfcn.weights.tensors import (
+    BLOCK_BYTES, MAX_NAME, MAX_TENSORS, SPOOL_BYTES, Tensors, gather, map_file, native, view)
+
+# Smaller tensors are read: a view would keep the file open for nothing.
+MAPPED_BYTES = 1 << 16
 
 __all__ = ["describe", "read", "read_into", "recognise", "shapes", "write"]
 
@@ -31,17 +32,36 @@ def read(path):
 
     Returns
     -------
-    dict of str to ndarray
+    Tensors
         By full name, in the order of the names; float16, float32, float64 or integers, in the
-        machine's byte order.
+        machine's byte order. Large ones are views of the mapped file, where it is not compressed.
 
     Raises
     ------
     WeightsError
         The file is missing, damaged, or holds something that a weight file has no use for.
     """
-    with opened(path) as (tensors, _):
-        return {name: read_tensor(path, name, dataset) for name, dataset in tensors.items()}
+    with opened(path) as (datasets, about):
+        tensors = Tensors(path, "tinyfcn model (HDF5)" if about else "HDF5")
+        data = map_file(path)
+        for name, dataset in datasets.items():
+            tensors.put(name, _map_tensor(path, name, dataset, data))
+        return tensors
+
+
+def _map_tensor(path, name, dataset, data):
+    """See a tensor in the mapped file; read it, if it is small or does not lie there as it is."""
+    size = dataset.size * dataset.dtype.itemsize
+    if size < MAPPED_BYTES:
+        return read_tensor(path, name, dataset)
+    offset = dataset.id.get_offset()
+    if offset is not None:
+        return native(view(data, offset, dataset.dtype, dataset.shape))
+    if size < SPOOL_BYTES or not dataset.chunks:
+        return read_tensor(path, name, dataset)
+    rows = max(1, BLOCK_BYTES * dataset.shape[0] // size // dataset.chunks[0]) * dataset.chunks[0]
+    blocks = (dataset[i:i + rows].data.cast("B") for i in range(0, dataset.shape[0], rows))
+    return native(gather(path, name, blocks, dataset.dtype, dataset.shape))
 
 
 def shapes(path):
@@ -132,37 +152,17 @@ def write(path, tensors, about, dtype=None):
         A name or the description cannot be stored, a finite value is infinite in `dtype`, or the
         folder or the disk does not take the file. The old file is untouched then.
     """
-    about = _to_json(path, about)
+    about = to_text(path, about)
     stored_bytes = sum(
-        _stored_dtype(path, name, tensor, dtype).itemsize * tensor.size
+        stored_dtype(path, name, tensor, dtype).itemsize * tensor.size
         for name, tensor in tensors.items()
     )
     if len(tensors) > MAX_TENSORS:
         raise weights_error(path, f"cannot be written: more than {MAX_TENSORS} tensors")
 
-    # A link stays a link, and the temporary file must lie on the file system of the real one.
-    final = os.path.realpath(path)
-    folder, base = os.path.split(final)
-    temporary = os.path.join(folder, f".{base[:80]}.{secrets.token_hex(6)}.tmp")
-    try:
-        if os.path.isdir(final):
-            raise IsADirectoryError(None, "it is a folder")
-        if shutil.disk_usage(folder).free < stored_bytes + (1 << 16):
-            raise OSError(None, "no space left on device")
-        # Unlike those of the tempfile module, the file has the permissions of a normal new one.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    with replacing(path, stored_bytes) as temporary:
         _write_hdf5(path, temporary, tensors, about, dtype)
         append_trailer(temporary)
-        os.replace(temporary, final)
-        _sync_folder(folder)
-    except (OSError, RuntimeError, ValueError) as error:
-        # A WeightsError is a ValueError that has its line already.
-        if isinstance(error, WeightsError):
-            raise
-        raise weights_error(path, f"cannot be written: {reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
 
 
 class _PatientFile(io.FileIO):
@@ -211,46 +211,14 @@ def _write_hdf5(path, temporary, tensors, about, dtype):
 
 def _write_tensors(path, stream, tensors, about, dtype):
     with h5py.File(stream, "w") as file:
-        file.attrs[ATTRIBUTE] = about
+        file.attrs[KEY] = about
         for name, tensor in tensors.items():
-            target = _stored_dtype(path, name, tensor, dtype)
-            with np.errstate(over="ignore"):
-                stored = np.asarray(tensor, dtype=target, order="C")
-            if target != tensor.dtype and np.isinf(stored).sum() != np.isinf(tensor).sum():
-                raise weights_error(path, f"cannot be written: {name} has values beyond {target}")
-            file.create_dataset(name, data=stored)
+            _check_name(path, name)
+            file.create_dataset(name, data=to_store(path, name, tensor, dtype))
 
 
-def _stored_dtype(path, name, tensor, dtype):
+def _check_name(path, name):
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\0" in part for part in parts) or len(name) > MAX_NAME \
             or len(parts) > MAX_DEPTH:
         raise weights_error(path, f"cannot be written: {name[:80]!r} is not a tensor's name")
-    if tensor.dtype.kind not in "fiu" or tensor.dtype.itemsize > 8:
-        raise weights_error(path, f"cannot be written: {name} is of type {tensor.dtype}")
-    if dtype is None or tensor.dtype.kind != "f":
-        return tensor.dtype
-    return np.dtype(dtype)
-
-
-def _to_json(path, about):
-    try:
-        text = json.dumps({"format": FORMAT, **about}, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise weights_error(
-            path, f"cannot be written: the description is not JSON ({error})") from error
-    if len(text) > MAX_ATTRIBUTE_BYTES:
-        raise weights_error(path, "cannot be written: the description has more than "
-                                  f"{MAX_ATTRIBUTE_BYTES} bytes")
-    return text
-
-
-def _sync_folder(folder):
-    """See the new name on the disk: else a power cut may bring the old file back."""
-    # The file is whole and in its place: a system that cannot sync a folder is no failure.
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -15,31 +15,24 @@ taken.
 """
 import contextlib
 import hashlib
-import json
 import math
 import os
 import stat
-import subprocess
-import sys
 
 import h5py
 import numpy as np
 
-from tinyfcn.weights.errors import WeightsError, one_line, weights_error
+from tinyfcn.weights.child import child
+from tinyfcn.weights.description import KEY, MAX_BYTES, from_text
+from tinyfcn.weights.errors import WeightsError, weights_error
+from tinyfcn.weights.tensors import (
+    MAX_NAME, MAX_RANK, MAX_TENSOR_BYTES, MAX_TENSORS, MAX_TOTAL_BYTES)
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-ATTRIBUTE = "tinyfcn"
-FORMAT = 1
 TRAILER = b"\ntinyfcn sha256 "
 TRAILER_SIZE = len(TRAILER) + 64 + 1
 
-MAX_TENSORS = 10_000
 MAX_DEPTH = 8
-MAX_NAME = 300
-MAX_RANK = 8
-MAX_TENSOR_BYTES = 2 << 30
-MAX_TOTAL_BYTES = 8 << 30
-MAX_ATTRIBUTE_BYTES = 1 << 20
 # Deflate cannot do better than 1032 : 1.
 MAX_COMPRESSION = 1100
 CHILD_SECONDS = 30
@@ -131,43 +124,14 @@ def _check_trailer(path):
 
 def _read_in_child(path):
     """Read the file once in a process that may crash, hang or ask for any amount of memory."""
-    program = (f"import sys; sys.path[:] = {sys.path!r}\n"
-               "from tinyfcn.weights.hdf5_safety import _main_of_child as main; main()")
-    # One thread: the memory limit counts address space, and every idle thread has a share of it.
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1",
-                   "MKL_NUM_THREADS": "1"}
-    try:
-        child = subprocess.run(
-            [sys.executable, "-c", program, os.path.abspath(path)], env=environment,
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=CHILD_SECONDS, check=False)
-    except subprocess.TimeoutExpired:
-        raise weights_error(
-            path, f"damaged HDF5 file (reading it did not end in {CHILD_SECONDS} s)") from None
-    except OSError as error:
-        raise weights_error(path, f"cannot be examined: {reason(error)}") from error
-    if child.returncode < 0:
-        raise weights_error(path, "damaged HDF5 file (reading it crashes the HDF5 library)")
-    try:
-        refusal = json.loads(child.stdout)
-    except ValueError:
-        lines = child.stderr.decode("utf-8", "replace").strip().splitlines() or ["no answer"]
-        raise weights_error(path, f"cannot be examined: {lines[-1][:200]}") from None
-    if refusal is not None:
-        raise weights_error(path, refusal)
-
-
-def _main_of_child():
-    path = sys.argv[1]
-    try:
-        import resource
-
-        size = CHILD_BYTES + 2 * os.path.getsize(path)
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (ImportError, ValueError, OSError):
-        # Not every system has such limits; the time limit remains.
+    what = ("HDF5 file", "the HDF5 library")
+    size = CHILD_BYTES + 2 * os.path.getsize(path)
+    with child(path, f"{__name__}:read_for_trial", what, CHILD_SECONDS, size):
         pass
-    refusal = None
+
+
+def read_for_trial(path):
+    """What the child process does: read all that could go wrong."""
     try:
         with h5py.File(path, "r", locking=False) as file:
             tensors, _ = _examine(path, file)
@@ -177,13 +141,9 @@ def _main_of_child():
                     read_tensor(path, name, dataset)
     except _FAILURES as error:
         if isinstance(error, WeightsError):
-            refusal = str(error)[len(one_line(path)) + 2:]
-        else:
-            refusal = f"damaged HDF5 file ({reason(error)})"
-    sys.stdout.write(json.dumps(refusal))
-    sys.stdout.flush()
-    # The library's own clean-up at exit is one more chance to crash.
-    os._exit(0)
+            raise
+        raise weights_error(path, f"damaged HDF5 file ({reason(error)})") from error
+    return None, ()
 
 
 def _examine(path, file):
@@ -288,37 +248,17 @@ def _check_dataset(path, name, dataset):
 
 
 def _read_about(path, file):
-    raw_name = ATTRIBUTE.encode("ascii")
+    raw_name = KEY.encode("ascii")
     if not h5py.h5a.exists(file.id, raw_name):
         return {}
     attribute = h5py.h5a.open(file.id, raw_name)
     kind = attribute.get_type()
     if not isinstance(kind, h5py.h5t.TypeStringID) \
             or attribute.get_space().get_simple_extent_type() != h5py.h5s.SCALAR:
-        raise weights_error(path, f"the attribute {ATTRIBUTE!r} is not a text")
-    if kind.get_size() > MAX_ATTRIBUTE_BYTES:
-        raise weights_error(path, f"the attribute {ATTRIBUTE!r} is too long")
-    text = file.attrs[ATTRIBUTE]
-    if len(text) > MAX_ATTRIBUTE_BYTES:
-        raise weights_error(path, f"the attribute {ATTRIBUTE!r} is too long")
-    try:
-        if isinstance(text, bytes):
-            text = text.decode("utf-8")
-        about = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise weights_error(
-            path, f"the attribute {ATTRIBUTE!r} is not JSON ({reason(error)})") from error
-    if not isinstance(about, dict):
-        raise weights_error(path, f"the attribute {ATTRIBUTE!r} is not a JSON object")
-    version = about.get("format")
-    if version != FORMAT or isinstance(version, bool):
-        raise weights_error(path, f"is of format {json.dumps(version)[:40]}; format {FORMAT} is "
-                                  "read here")
-    return about
-
-
-def _refuse_constant(name):
-    raise ValueError(f"{name} is not JSON")
+        raise weights_error(path, f"the attribute {KEY!r} is not a text")
+    if kind.get_size() > MAX_BYTES:
+        raise weights_error(path, f"the attribute {KEY!r} is too long")
+    return from_text(path, file.attrs[KEY])
 
 
 def read_tensor(path, name, dataset):

@@ -20,6 +20,10 @@ from .elementwise import (
 )
 from .gemm import matrix_product
 from .interpolation import interpolate
+from .local_response_normalization import (
+    local_response_normalization_backward,
+    local_response_normalization_forward,
+)
 from .loss import classify, softmax, softmax_cross_entropy
 from .pooling import max_pooling_backward, max_pooling_forward
 from .transposed_convolution import (
@@ -27,7 +31,7 @@ from .transposed_convolution import (
     transposed_convolution_backward_weights,
     transposed_convolution_forward,
 )
-from .update import sgd_momentum
+from .update import move_towards, sgd_momentum
 
 __all__ = [
     "add",
@@ -44,9 +48,12 @@ __all__ = [
     "crop_forward",
     "dropout",
     "interpolate",
+    "local_response_normalization_backward",
+    "local_response_normalization_forward",
     "matrix_product",
     "max_pooling_backward",
     "max_pooling_forward",
+    "move_towards",
     "prepare_weights",
     "relu_backward",
     "relu_forward",

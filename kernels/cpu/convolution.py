@@ -8,14 +8,19 @@ It is computed by `gathered_product` (im2col) or, where it pays, by `winograd`: 
 unless ``algorithm="im2col"`` or ``"winograd-M"``, for tiles of M x M outputs, pins one.
 """
 
-import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from .. import geometry
+from ..taps import (
+    check_gradient,
+    check_weights,
+    convolution_taps,
+    output_size,
+    scatter_phases,
+)
 from . import algorithms, gathered_product, memory, pooling, winograd, winograd_gradient
 from .checks import check_arrays, check_match, contiguous
 from .compilation import kernel
@@ -205,28 +210,6 @@ def sum_blocks(kernel, shape, *arrays):
     return partial.sum(axis=0)
 
 
-def output_size(input_size, kernel_size, stride, padding, dilation):
-    """(out_h, out_w) of a convolution."""
-    return tuple(
-        geometry.convolution_size(*sizes)
-        for sizes in zip(input_size, kernel_size, stride, padding, dilation)
-    )
-
-
-@functools.lru_cache(maxsize=512)
-def convolution_taps(kernel_size, padding, dilation):
-    """Where each weight looks from an output pixel times the stride: rows (y, x, index)."""
-    kh, kw = kernel_size
-    return np.array(
-        [
-            (ky * dilation[0] - padding[0], kx * dilation[1] - padding[1], ky * kw + kx)
-            for ky in range(kh)
-            for kx in range(kw)
-        ],
-        np.int64,
-    ).reshape(-1, 3)
-
-
 def scatter_product(x, w, y, stride, padding, dilation, groups, transposed, bias=None):
     """y[i * stride - padding + k * dilation] += x[i] w[k] over all i and k: convolution's adjoint.
 
@@ -238,53 +221,3 @@ def scatter_product(x, w, y, stride, padding, dilation, groups, transposed, bias
     gathered_product.product(
         x, w, w.shape, y, bias, phases, taps, (1, 1), tuple(stride), groups, transposed
     )
-
-
-@functools.lru_cache(maxsize=512)
-def scatter_phases(output_size, kernel_size, stride, padding, dilation):
-    """The phases and taps of `scatter_product`.
-
-    y at r + s * q is reached by x at q + (r + p - k * d) / s, for the k that make it whole.
-    """
-    phases, taps = [], []
-    for first_y in range(min(stride[0], output_size[0])):
-        rows = _reaching(first_y, kernel_size[0], stride[0], padding[0], dilation[0])
-        for first_x in range(min(stride[1], output_size[1])):
-            columns = _reaching(first_x, kernel_size[1], stride[1], padding[1], dilation[1])
-            first_tap = len(taps)
-            taps += [(y, x, ky * kernel_size[1] + kx) for ky, y in rows for kx, x in columns]
-            grid_h = -(-(output_size[0] - first_y) // stride[0])
-            grid_w = -(-(output_size[1] - first_x) // stride[1])
-            phases.append((first_tap, len(taps), first_y, first_x, grid_h, grid_w))
-    return tuple(phases), np.array(taps, np.int64).reshape(-1, 3)
-
-
-def _reaching(first, size, stride, padding, dilation):
-    """The weights k that reach output `first`, each with the offset of the input it multiplies.
-
-    In the order of the offsets, so that neighbours in the image are neighbours here.
-    """
-    offsets = ((k, first + padding - k * dilation) for k in reversed(range(size)))
-    return [(k, offset // stride) for k, offset in offsets if offset % stride == 0]
-
-
-def check_weights(x, w, groups):
-    """Raise ValueError unless weights fit x; return their shape."""
-    if len(w.shape) != 4:
-        raise ValueError(f"convolution: w must have 4 axes, got shape {w.shape}")
-    if groups < 1 or x.shape[3] != w.shape[2] * groups or w.shape[3] % groups:
-        raise ValueError(
-            f"convolution: x has {x.shape[3]} channels and w {w.shape} does not fit "
-            f"with groups={groups}"
-        )
-    return w.shape
-
-
-def check_gradient(gy, outputs, input_size, kernel_size, stride, padding, dilation, groups):
-    """Raise ValueError unless gy has the shape of the output of this convolution."""
-    size = output_size(input_size, kernel_size, stride, padding, dilation)
-    if groups < 1 or outputs % groups or gy.shape[1:] != (*size, outputs):
-        raise ValueError(
-            f"convolution: gy {gy.shape} is not the output of an input of size "
-            f"{tuple(input_size)}: expected (n, {size[0]}, {size[1]}, {outputs}), groups={groups}"
-        )

@@ -9,11 +9,9 @@ needs no product over channels: each row of y is a blend of the few rows of x th
 along the row. (Bilinear filters, Long, Shelhamer, Darrell 2015, section 3.3.)
 """
 
-import functools
-
-import numpy as np
 from numba import prange
 
+from ..taps import interpolation_taps
 from . import memory
 from .checks import check_arrays, contiguous
 from .compilation import kernel
@@ -87,7 +85,7 @@ def interpolate(x, rows, columns, stride, padding, output_size):
     if y.size == 0:
         return y
     taps = [
-        _reaching(x.shape[1 + axis], output_size[axis], tuple(map(float, weights)), stride[axis],
+        interpolation_taps(x.shape[1 + axis], output_size[axis], tuple(map(float, weights)), stride[axis],
                   padding[axis], x.dtype)
         for axis, weights in enumerate((rows, columns))
     ]
@@ -95,17 +93,3 @@ def interpolate(x, rows, columns, stride, padding, output_size):
     _interpolate(x.reshape(-1), x.shape, y.reshape(-1), y.shape, *taps[0], *taps[1],
                  memory.scratch(workers, x.shape[2] * x.shape[3], x.dtype))
     return y
-
-
-@functools.lru_cache(maxsize=64)
-def _reaching(size, out_size, weights, stride, padding, dtype):
-    """For each output along an axis the inputs that reach it, and their weights (or zeros)."""
-    most = -(-len(weights) // stride)
-    sources, factors = np.zeros((out_size, most), np.int64), np.zeros((out_size, most), dtype)
-    for out in range(out_size):
-        first = (out + padding) % stride
-        for tap, k in enumerate(range(first, len(weights), stride)):
-            source = (out + padding - k) // stride
-            if 0 <= source < size:
-                sources[out, tap], factors[out, tap] = source, weights[k]
-    return sources, factors

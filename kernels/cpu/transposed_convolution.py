@@ -13,9 +13,10 @@ deconv_layer.cpp, whose weights are (in, out, kh, kw).)
 import numpy as np
 
 from .. import geometry
+from ..taps import convolution_taps
 from . import gathered_product, memory
 from .checks import check_arrays, check_match, contiguous
-from .convolution import convolution_taps, scatter_product
+from .convolution import scatter_product
 
 
 def transposed_convolution_forward(x, w, stride=(1, 1), padding=(0, 0), output_size=None):

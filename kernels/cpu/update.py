@@ -38,3 +38,23 @@ def sgd_momentum(w, g, v, rate, momentum, decay):
         number(momentum),
         number(decay),
     )
+
+
+@kernel
+def _move_towards(w, target, share):
+    for block in prange(block_count(w.size)):
+        start, stop = block_range(block, w.size)
+        for i in range(start, stop):
+            w[i] += share * (target[i] - w[i])
+
+
+def move_towards(w, target, share):
+    """w = w + share * (target - w), in place: a running average.
+
+    Two arrays of one shape and dtype; w is C-contiguous.
+    """
+    check_arrays("move_towards", w=(w, w.ndim), target=(target, w.ndim))
+    check_match("move_towards: shape of target", target.shape, w.shape)
+    if not (w.flags.c_contiguous and w.flags.writeable):
+        raise ValueError("move_towards: w is modified and must be C-contiguous, writable")
+    _move_towards(w.reshape(-1), contiguous(target)[0].reshape(-1), w.dtype.type(share))

@@ -34,7 +34,7 @@ def net(tmp_path, monkeypatch):
     """The weight file of a stand-in net."""
     path = tmp_path / "net.h5"
     path.write_bytes(b"any")
-    monkeypatch.setattr(loading, "load_model", lambda path, model=None: ColourNet())
+    monkeypatch.setattr(loading, "load_model", lambda path, **options: ColourNet())
     monkeypatch.setattr(models, "fold_batch_norm", lambda net: net)
     return path
 

@@ -73,6 +73,7 @@ def test_a_wrong_gradient(capsys, monkeypatch):
 @pytest.mark.parametrize("name, forms", [
     ("fcn16s", [("same", False), ("same", True), ("caffe", False)]),
     ("vgg16", [("same", False), ("same", True)]),
+    ("caffenet", [("same", False)]),
 ])
 def test_one_net_in_all_its_forms(capsys, monkeypatch, name, forms):
     seen = []
@@ -90,7 +91,7 @@ def test_one_net_in_all_its_forms(capsys, monkeypatch, name, forms):
 
 def test_without_options_everything_is_checked(capsys, monkeypatch):
     kinds, nets = [], []
-    monkeypatch.setattr(gradcheck, "check_layer", lambda kind, seed: kinds.append(kind) or [])
+    monkeypatch.setattr(gradcheck, "check_layer", lambda kind, seed, device: kinds.append(kind) or [])
     monkeypatch.setattr(gradcheck, "check_net", lambda net, seed, geometry="same", **options:
                         nets.append((net, geometry, options.get("batch_norm", False))) or [])
     assert run(capsys)[0] == 0
@@ -101,8 +102,8 @@ def test_without_options_everything_is_checked(capsys, monkeypatch):
 
 @pytest.mark.parametrize("arguments, message", [
     (["--layer", "conv9"], "argument --layer: no layer conv9; there are Add, BatchNorm, "
-     "Convolution, Crop, Dropout, Linear, MaxPooling, ReLU, Scale, TransposedConvolution, "
-     "softmax_loss"),
+     "Convolution, Crop, Dropout, Linear, LocalResponseNormalization, MaxPooling, ReLU, Scale, "
+     "TransposedConvolution, softmax_loss"),
     (["--net", "fcn4s"], "argument --net: invalid choice: 'fcn4s'"),
     (["--seed", "-1"], "argument --seed: must be at least 0, not -1"),
     (["--seed", "x"], "argument --seed: "),
@@ -115,7 +116,7 @@ def test_usage(capsys, arguments, message):
 
 
 def test_an_interrupt_is_one_line(capsys, monkeypatch):
-    def interrupted(kind, seed):
+    def interrupted(kind, seed, device):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(gradcheck, "check_layer", interrupted)

@@ -40,7 +40,7 @@ def weights(tmp_path, monkeypatch):
     """Options that choose a stand-in net, which any file stands for."""
     path = tmp_path / "net.h5"
     path.write_bytes(b"any")
-    monkeypatch.setattr(loading, "load_model", lambda path, model=None: ColourNet())
+    monkeypatch.setattr(loading, "load_model", lambda path, **options: ColourNet())
     monkeypatch.setattr(models, "fold_batch_norm", lambda net: net, raising=False)
     return ["--weights", str(path)]
 
@@ -208,7 +208,7 @@ def test_the_library_is_heard_on_stderr_unless_quiet(folder, weights, capsys, mo
     import logging
     save("photo.png")
 
-    def load(path, model=None):
+    def load(path, **options):
         logging.getLogger("tinyfcn").info("compiling kernels")
         return ColourNet()
 
@@ -244,7 +244,7 @@ def test_results_of_an_earlier_call_are_replaced(folder, weights, capsys):
 @pytest.fixture
 def no_net(monkeypatch):
     """Loading a net fails the test."""
-    def load(path, model=None):
+    def load(path, **options):
         raise AssertionError("a net was loaded")
 
     monkeypatch.setattr(loading, "load_model", load)
@@ -353,7 +353,7 @@ def test_too_large_a_photo_is_one_line(folder, weights, capsys):
     save("wide.png", size=(13, 4)), save("z.png")
     code, out, err = run(capsys, "wide.png", "z.png", *weights)
     assert code == 1 and len(out) == 1 and out[0].startswith("z.png: ")
-    assert err == ["tinyfcn-segment: wide.png: not enough memory to segment it"]
+    assert err == ["tinyfcn-segment: wide.png: not enough memory"]
     assert tree(folder) == sorted(["wide.png", "z.png", *results("z")])
 
 
@@ -564,7 +564,7 @@ class Net:
             time.sleep(60)
         return x.copy()
 
-loading.load_model = lambda path, model=None: Net()
+loading.load_model = lambda path, **options: Net()
 models.fold_batch_norm = lambda net: net
 sys.exit(segment.main())
 """

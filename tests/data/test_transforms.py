@@ -53,5 +53,18 @@ def test_wrong_shape():
 
 
 def test_wrong_channel_order():
-    with pytest.raises(ValueError, match="RGB or BGR, not 'GBR'"):
+    with pytest.raises(ValueError, match="RGB, BGR or grey, not 'GBR'"):
         preprocess(np.zeros((2, 2, 3), np.uint8), {**CAFFE, "channel_order": "GBR"})
+
+
+def test_grey_is_the_luminance_in_whole_numbers():
+    from PIL import Image
+
+    photo = np.random.default_rng(0).integers(0, 256, (9, 8, 3), dtype=np.uint8)
+    grey = {"channel_order": "grey", "scale": 0.5, "mean": [3.0], "std": [4.0]}
+    x = preprocess(photo, grey, np.float64)
+    assert x.shape == (9, 8, 1)
+    expected = (np.asarray(Image.fromarray(photo).convert("L")) * 0.5 - 3) / 4
+    assert np.abs(x[:, :, 0] - expected).max() <= 0.125  # Pillow rounds otherwise by one at most
+    flat = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
+    np.testing.assert_array_equal(preprocess(flat, grey)[:, :, 0], (flat[:, :, 0] * 0.5 - 3) / 4)

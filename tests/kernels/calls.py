@@ -146,6 +146,15 @@ def batch_norm_backward(rng, dtype):
     return (normal(rng, dtype, *x.shape), x, *statistics, normal(rng, dtype, 19), 1e-5), {}
 
 
+def local_response_normalization_forward(rng, dtype):
+    return (normal(rng, dtype, 2, 31, 37, 19), 5, 2.0, 0.75, 1.5), {}
+
+
+def local_response_normalization_backward(rng, dtype):
+    gy, x = normal(rng, dtype, 2, 31, 37, 19), normal(rng, dtype, 2, 31, 37, 19)
+    return (gy, x, 5, 2.0, 0.75, 1.5), {}
+
+
 def softmax(rng, dtype):
     return (normal(rng, dtype, 2, 31, 37, 21),), {}
 
@@ -164,6 +173,10 @@ def sgd_momentum(rng, dtype):
     return (w, g, v, 0.01, 0.9, 0.0005), {}
 
 
+def move_towards(rng, dtype):
+    return (normal(rng, dtype, 3, 3, 67, 21), normal(rng, dtype, 3, 3, 67, 21), 0.1), {}
+
+
 KERNELS = [
     matrix_product,
     convolution_forward, prepare_weights, convolution_backward_input, convolution_backward_weights,
@@ -173,8 +186,9 @@ KERNELS = [
     max_pooling_forward, max_pooling_backward,
     relu_forward, relu_backward, bias_relu, add, crop_forward, crop_backward, scale, dropout,
     batch_norm_statistics, batch_norm_forward, batch_norm_backward,
+    local_response_normalization_forward, local_response_normalization_backward,
     softmax, softmax_cross_entropy, classify,
-    sgd_momentum,
+    sgd_momentum, move_towards,
 ]
 CALLS = {
     **{call.__name__: call for call in KERNELS},

@@ -19,16 +19,18 @@ HERE = pathlib.Path(__file__).parent
 SHARED = runpy.run_path(str(HERE / "calls.py"))
 CALLS, kernel_of = SHARED["CALLS"], SHARED["kernel_of"]
 KERNELS = {name.partition(" ")[0] for name in CALLS}
-PURE = [name for name in CALLS if name != "sgd_momentum"]
+# Which arguments are modified instead of results returned.
+IN_PLACE = {"sgd_momentum": (0, 2), "move_towards": (0,)}
+PURE = [name for name in CALLS if name not in IN_PLACE]
 
 
 def call(name, dtype=np.float32, prepare=lambda value: value):
-    """Call a kernel with its arrays prepared and return its results, or sgd_momentum's w and v."""
+    """Call a kernel with its arrays prepared and return its results, or the arguments that it modified."""
     args, kwargs = CALLS[name](np.random.default_rng(1), dtype)
     args = [prepare(value) if isinstance(value, np.ndarray) else value for value in args]
     result = kernel_of(name, cpu)(*args, **kwargs)
-    if name == "sgd_momentum":
-        return [args[0], args[2]]
+    if name in IN_PLACE:
+        return [args[index] for index in IN_PLACE[name]]
     return [np.asarray(part) for part in (result if isinstance(result, tuple) else (result,))]
 
 
@@ -59,7 +61,7 @@ def test_backend_of_anything_else_is_an_error(value):
 def test_every_kernel_is_called_here():
     public = {name for name, value in vars(naive).items()
               if inspect.isfunction(value) and value.__module__ == naive.__name__}
-    assert public - {"in_float64", "taps", "rectified", "splitmix64"} == KERNELS
+    assert public - {"in_float64", "taps", "rectified", "response_scale", "splitmix64"} == KERNELS
 
 
 @pytest.mark.parametrize("name", CALLS)

@@ -73,3 +73,19 @@ def test_shapes_that_do_not_fit(wrong):
     arrays[wrong] = np.zeros((3, 2))
     with pytest.raises(ValueError, match=re.escape("(3, 2)")):
         cpu.sgd_momentum(*arrays, 0.1, 0.9, 0)
+
+
+@pytest.mark.parametrize("shape", [(1,), (17,), (3, 3, 5, 21), (0,)])
+def test_moving_towards_a_target(shape, ops, rng, dtype, agree):
+    w, target = (rng.standard_normal(shape, dtype) for _ in range(2))
+    expected = (w.astype(float) * 0.875 + target.astype(float) * 0.125).astype(dtype)
+    assert ops.move_towards(w, target, 0.125) is None
+    agree(w, expected, 2)
+
+
+def test_moving_an_array_that_cannot_be_written_is_an_error(dtype):
+    w, target = np.zeros((4, 4), dtype)[:, ::2], np.ones((4, 2), dtype)
+    with pytest.raises(ValueError, match="must be C-contiguous"):
+        cpu.move_towards(w, target, 0.5)
+    with pytest.raises(ValueError, match="shape of target"):
+        cpu.move_towards(np.zeros(3, dtype), np.ones(4, dtype), 0.5)

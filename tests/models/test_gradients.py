@@ -42,6 +42,20 @@ def test_vgg16():
     assert_all_pass(rows, ["x", *models.VGG16(width=1 / 64, fc_channels=2).params])
 
 
+@pytest.mark.parametrize("name", [
+    "lenet", "alexnet", "caffenet", "alexnet-single-tower", "vgg11", "vgg13", "vgg19"])
+def test_other_classifiers(name):
+    rows = list(gradcheck.check_net(name, 1, entries=1))
+    options = {} if name == "lenet" else {"width": 1 / 64, "fc_channels": 2}
+    assert_all_pass(rows, ["x", *models.BY_NAME[name](**options).params])
+
+
+@pytest.mark.parametrize("options", [{}, {"geometry": "caffe", "size": (3, 5)}])
+def test_fcn_alexnet(options):
+    rows = list(gradcheck.check_net("fcn_alexnet", 1, entries=1, **options))
+    assert_all_pass(rows, ["x", *parameter_names("fcn_alexnet")])
+
+
 def test_fixed_upsampling_is_left_out_of_the_gradients(randomize):
     net = randomize(models.FCN8s(
         classes=2, width=1 / 32, fc_channels=16, dropout=0.2, dtype=np.float64))

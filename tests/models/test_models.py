@@ -78,11 +78,13 @@ def test_width_scales_the_trunk_and_fc_channels_the_rest():
     assert models.VGG16(width=0.01, input_size=32).params["conv1_1/bias"].shape == (1,)
 
 
-@pytest.mark.parametrize("name", models.BY_NAME)
+@pytest.mark.parametrize("name", [*FCNS, "fcn_alexnet", "vgg11", "vgg13", "vgg16", "vgg19"])
 def test_arguments_build_the_net_again(name):
     options = {**SMALL, "batch_norm": True, "dropout": 0.25, "in_channels": 2}
-    options |= {"input_size": 40} if name == "vgg16" else {
+    options |= {"input_size": 40} if name.startswith("vgg") else {
         "geometry": "caffe", "upsampling": "learned"}
+    if name == "fcn_alexnet":
+        options["normalization"] = "paper"
     net = models.BY_NAME[name](**options)
     assert net.arguments == options
     again = models.BY_NAME[name](**net.arguments)
@@ -205,7 +207,10 @@ def test_vgg16_refuses_unknown_options():
 
 
 def test_names_of_nets():
-    assert list(models.BY_NAME) == ["vgg16", "fcn32s", "fcn16s", "fcn8s", "fcn8s-atonce"]
+    assert list(models.CLASSIFIERS) == [
+        "lenet", "alexnet", "caffenet", "alexnet-single-tower", "vgg11", "vgg13", "vgg16", "vgg19"]
+    assert list(models.SEGMENTERS) == [*FCNS, "fcn_alexnet"]
+    assert list(models.BY_NAME) == [*models.CLASSIFIERS, *models.SEGMENTERS]
 
 
 # ---- Batch norm folded into the convolutions

@@ -8,6 +8,7 @@ from .dropout import Dropout
 from .frozen import FrozenConvolution, FrozenLinear, Interpolation, separable_filter
 from .layer import Layer
 from .linear import Linear
+from .local_response_normalization import LocalResponseNormalization
 from .pooling import MaxPooling
 from .relu import ReLU
 from .scale import Scale
@@ -24,6 +25,7 @@ __all__ = [
     "Interpolation",
     "Layer",
     "Linear",
+    "LocalResponseNormalization",
     "MaxPooling",
     "ReLU",
     "Scale",

@@ -31,9 +31,9 @@ class BatchNorm(Layer):
         if keep:
             mean, var = ops.batch_norm_statistics(x)
             count = x.size // x.shape[3]
-            unbiased = var * (count / max(1, count - 1))
+            unbiased = ops.scale(var, count / max(1, count - 1))
             for name, now in ("running_mean", mean), ("running_var", unbiased):
-                params[name] += self.momentum * (now - params[name])
+                ops.move_towards(params[name], now, self.momentum)
             self.kept = x, mean, var
         else:
             mean, var = params["running_mean"], params["running_var"]

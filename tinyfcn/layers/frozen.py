@@ -22,6 +22,12 @@ class FrozenConvolution(Layer):
         self.input_shape = None
         self.prepared = None
 
+    def to(self, device):
+        """As for every layer; not once the weights are transformed."""
+        if self.prepared is not None:
+            raise RuntimeError("a prepared net that has run stays on its device")
+        super().to(device)
+
     def forward(self, x, keep=False, relu=False, pool=False):
         """With `relu` and `pool`, the layers that follow are done on the way."""
         if keep:
@@ -47,11 +53,13 @@ class FrozenLinear(FrozenConvolution):
     """The same of a `Linear` layer: a convolution over one row of pixels, one for each image."""
 
     def __init__(self, params):
-        super().__init__({**params, "weights": params["weights"][None, None]}, {})
+        weights = params["weights"]
+        super().__init__({**params, "weights": weights.reshape(1, 1, *weights.shape)}, {})
 
     def forward(self, x, keep=False, relu=False):
         pixels = x.reshape(1, 1, x.shape[0], -1)
-        return super().forward(pixels, keep=keep, relu=relu)[0, 0]
+        y = super().forward(pixels, keep=keep, relu=relu)
+        return y.reshape(*y.shape[2:])
 
 
 class Interpolation(Layer):

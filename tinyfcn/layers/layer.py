@@ -1,5 +1,7 @@
 """What all layers have in common."""
 
+from ..arrays import to_device
+
 
 class Layer:
     """A step of a net with its parameters.
@@ -24,6 +26,11 @@ class Layer:
         self.params = {}
         self.grads = {}
         self.kept = None
+
+    def to(self, device):
+        """Bring the parameters to a device, "cpu" or "cuda:N"; what there was for backward is gone."""
+        self.params = {name: to_device(array, device) for name, array in self.params.items()}
+        self.grads, self.kept = {}, None
 
     def take_kept(self):
         """What forward kept, which may be used once."""

@@ -17,15 +17,18 @@ class Linear(Layer):
     def forward(self, x, keep=False):
         # A convolution over one row of pixels: the same kernel adds the bias on the way.
         pixels = x.reshape(1, 1, x.shape[0], -1)
-        weights = self.params["weights"][None, None]
+        weights = self.params["weights"]
+        weights = weights.reshape(1, 1, *weights.shape)
         y = backend(x).convolution_forward(pixels, weights, self.params["bias"])
         if keep:
             self.kept = x
-        return y[0, 0]
+        return y.reshape(*y.shape[2:])
 
     def backward(self, gy):
         x, ops = self.take_kept(), backend(gy)
         flat = x.reshape(x.shape[0], -1)
         self.grads["weights"] = ops.matrix_product(flat, gy, transpose_a=True)
-        self.grads["bias"] = ops.convolution_backward_bias(gy[:, None, None, :])
+        self.grads["bias"] = ops.convolution_backward_bias(
+            gy.reshape(gy.shape[0], 1, 1, -1)
+        )
         return ops.matrix_product(gy, self.params["weights"], transpose_b=True).reshape(x.shape)

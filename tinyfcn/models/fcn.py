@@ -92,9 +92,9 @@ def _build(
     seed=0,
     dtype=np.float32,
 ):
-    _check_choice("upsampling", upsampling, ("fixed", "learned"))
-    _check_choice("geometry", geometry, ("same", "caffe"))
-    _check_choice("init", init, ("classifier", "scratch", None))
+    check_choice("upsampling", upsampling, ("fixed", "learned"))
+    check_choice("geometry", geometry, ("same", "caffe"))
+    check_choice("init", init, ("classifier", "scratch", None))
     same = geometry == "same"
     net = Graph(
         name,
@@ -164,6 +164,7 @@ def _build(
     return net
 
 
-def _check_choice(option, value, choices):
+def check_choice(option, value, choices):
+    """Raise ValueError unless an option has one of its values."""
     if value not in choices:
         raise ValueError(f"{option} must be one of {', '.join(map(repr, choices))}, got {value!r}")

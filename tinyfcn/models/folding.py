@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 
+from ..arrays import device_of, to_device, to_host
 from ..graph import Graph
 from ..layers import BatchNorm, Convolution
 
@@ -33,7 +34,7 @@ def fold_batch_norm(net):
                 f"cannot fold {norm.name}: {source} is not a convolution that it alone reads"
             )
     folded = Graph(net.name, {**net.arguments, "batch_norm": False})
-    for attribute in ("preprocessing", "class_names", "colours", "ignore_label"):
+    for attribute in ("preprocessing", "class_names", "colours", "ignore_label", "device"):
         setattr(folded, attribute, getattr(net, attribute))
     renamed = {}
     for node in net.nodes:
@@ -49,14 +50,19 @@ def fold_batch_norm(net):
 
 
 def _folded(convolution, norm):
-    params = {name: array.astype(np.float64) for name, array in norm.params.items()}
+    params = {name: to_host(array).astype(np.float64) for name, array in norm.params.items()}
     factor = params["gamma"] / np.sqrt(params["running_var"] + norm.eps)
-    weights = convolution.params["weights"]
-    bias = convolution.params.get("bias", 0)
+    weights = to_host(convolution.params["weights"])
+    bias = to_host(convolution.params["bias"]) if "bias" in convolution.params else 0
     folded = copy.copy(convolution)
     folded.kept, folded.grads = None, {}
     folded.params = {
-        "weights": (weights * factor).astype(weights.dtype),
-        "bias": ((bias - params["running_mean"]) * factor + params["beta"]).astype(weights.dtype),
+        "weights": weights * factor,
+        "bias": (bias - params["running_mean"]) * factor + params["beta"],
+    }
+    device = device_of(convolution.params["weights"])
+    folded.params = {
+        name: to_device(array.astype(weights.dtype), device)
+        for name, array in folded.params.items()
     }
     return folded

@@ -2,6 +2,7 @@
 
 import threading
 
+from ..arrays import to_host
 from ..graph import Graph
 from ..layers import (
     Convolution,
@@ -56,7 +57,7 @@ def prepare(net):
     """
     folded = fold_batch_norm(net)
     prepared = PreparedGraph(folded.name, folded.arguments)
-    for attribute in ("preprocessing", "class_names", "colours", "ignore_label"):
+    for attribute in ("preprocessing", "class_names", "colours", "ignore_label", "device"):
         setattr(prepared, attribute, getattr(net, attribute))
     renamed = {}
     for node in folded.nodes:
@@ -75,7 +76,7 @@ def _frozen(layer, size_like):
     if isinstance(layer, Linear):
         return FrozenLinear(layer.params)
     if isinstance(layer, TransposedConvolution) and size_like is not None:
-        filters = separable_filter(layer.params["weights"])
+        filters = separable_filter(to_host(layer.params["weights"]))
         if filters is not None:
             return Interpolation(*filters, layer.geometry)
     return layer

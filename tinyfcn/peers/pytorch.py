@@ -20,6 +20,7 @@ from ..layers import (
     Crop,
     Dropout,
     Linear,
+    LocalResponseNormalization,
     MaxPooling,
     ReLU,
     Scale,
@@ -244,6 +245,12 @@ def _max_pooling(layer, x, **_):
     return torch.nn.functional.max_pool2d(x, **layer.geometry, ceil_mode=layer.ceil)
 
 
+def _local_response_normalization(layer, x, **_):
+    import torch
+
+    return torch.nn.functional.local_response_norm(x, **layer.settings)
+
+
 def _relu(layer, x, in_place, **_):
     import torch
 
@@ -276,6 +283,7 @@ _RUN = {
     Crop: _crop,
     Dropout: _dropout,
     Linear: _linear,
+    LocalResponseNormalization: _local_response_normalization,
     MaxPooling: _max_pooling,
     ReLU: _relu,
     Scale: _scale,

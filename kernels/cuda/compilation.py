@@ -1,0 +1,146 @@
+"""How kernels are compiled: at the first call, once a machine, kept on disk.
+
+A kernel states its types, so that it can be compiled without being called, which the tests do for
+GPUs that are not there. Arrays are passed as bare pointers: a launch then costs a fraction of what
+it costs with arrays, of which Numba passes shape and strides along.
+"""
+
+import functools
+import hashlib
+import logging
+import pathlib
+import threading
+
+from numba import config, cuda
+from numba.cuda import types
+
+from ..devices import DeviceError
+
+logger = logging.getLogger("tinyfcn")
+
+# Types of arguments. A pointer's are what an array holds.
+FLOATS = types.CPointer(types.float32)
+DOUBLES = types.CPointer(types.float64)
+INTS = types.CPointer(types.int32)
+BYTES = types.CPointer(types.uint8)
+SHORTS = types.CPointer(types.uint16)
+WORDS = types.CPointer(types.uint32)
+INT = types.int32
+FLOAT = types.float32
+LONG = types.uint64
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+
+# Compiling, and the simulator's launches, take one thread at a time.
+_one_at_a_time = threading.RLock()
+
+
+def source_digest():
+    """A hash of every source file of this package."""
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+# At the import, so that it is of the code that runs, whatever is edited later.
+SOURCE_DIGEST = source_digest()
+
+
+@functools.cache
+def warn_of_missing_folder():
+    """Say, once a process, why every process compiles."""
+    logger.warning("no folder to keep compiled kernels in: compiling in every process")
+
+
+@functools.cache
+def announce_compilation():
+    """Say, once a process, why the first call takes long."""
+    logger.info("compiling kernels for this GPU (done once, then kept on disk) ...")
+
+
+def inline(function):
+    """Decorator of a function that kernels call; compiled into its callers.
+
+    It must not use `cuda` itself: the simulator calls it as the Python function that it is.
+    """
+    return function if SIMULATED else cuda.jit(device=True, forceinline=True)(function)
+
+
+def kernel(*argument_types, threads=256, blocks=1, lowest=(7, 5)):
+    """Decorator of a kernel; ``launch(grid, *arguments)`` of what it makes runs it.
+
+    Parameters
+    ----------
+    *argument_types
+        From the list above.
+    threads : int or tuple
+        Of a block.
+    blocks : int
+        How many shall fit on a multiprocessor at once: bounds the registers.
+    lowest : (major, minor)
+        The lowest compute capability that has what the kernel uses.
+    """
+    return lambda function: Kernel(function, argument_types, threads, blocks, lowest)
+
+
+class Kernel:
+    """A kernel, compiled when it is first launched."""
+
+    def __init__(self, function, argument_types, threads, blocks, lowest):
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.argument_types = argument_types
+        self.threads = (threads, 1, 1) if isinstance(threads, int) else (*threads, 1)[:3]
+        self.bounds = self.threads[0] * self.threads[1] * self.threads[2], blocks
+        self.lowest = lowest
+        self.compiled = None
+
+    def launch(self, grid, *arguments):
+        """Queue a run on the compute stream. `grid` is an int or up to three: blocks in x, y, z."""
+        from . import launch
+
+        grid = (grid, 1, 1) if isinstance(grid, int) else (*grid, 1, 1)[:3]
+        arguments = [getattr(argument, "address", argument) for argument in arguments]
+        try:
+            stream = launch.compute_stream()
+            if self.compiled is None:
+                self._compile()
+            if SIMULATED:
+                self._simulate(grid, arguments)
+            else:
+                pointers = (0 if argument is None else argument for argument in arguments)
+                self.compiled.launch(tuple(pointers), grid, self.threads, stream)
+        except Exception as error:
+            raise launch.translated(error) from None
+
+    def _compile(self):
+        with _one_at_a_time:
+            if self.compiled is not None:
+                return
+            if SIMULATED:
+                self.compiled = cuda.jit(self.function)
+                return
+            from .cache import KernelCache
+
+            dispatcher = cuda.jit(launch_bounds=self.bounds)(self.function)
+            try:
+                dispatcher._cache = KernelCache(self.function)
+            except RuntimeError:  # neither the package's folder nor the user's can be written
+                warn_of_missing_folder()
+                announce_compilation()
+            self.compiled = dispatcher.compile(self.argument_types)
+
+    def _simulate(self, grid, arguments):
+        import numpy as np
+
+        nothing = cuda.device_array(0, np.float32)
+        as_typed = [
+            nothing if argument is None
+            else np.float32(argument) if kind == FLOAT
+            else np.uint64(argument) if kind == LONG
+            else argument
+            for kind, argument in zip(self.argument_types, arguments, strict=True)
+        ]
+        with _one_at_a_time, np.errstate(all="ignore"):
+            self.compiled[grid, self.threads](*as_typed)

@@ -1,0 +1,143 @@
+"""Where and how large kernels are launched: the GPU in use, its streams, blocks and tiles.
+
+A process uses one GPU, `select` says which. All kernels run on one stream, in the order of the
+calls; copies from the host have another, so that they go on while kernels run.
+"""
+
+import functools
+import threading
+
+from numba import cuda
+
+from ..devices import DeviceError, DeviceMemoryError
+from .compilation import SIMULATED
+
+THREADS = 256  # of the kernels that treat every number for itself
+
+# Matrix products: steps of the depth below which a product is not worth sharing, and the most
+# shares. All shares' results go through memory once more.
+LEAST_STEPS = 32
+MOST_SHARES = 32
+SHARED_BYTES = 256 << 20
+
+_selected = None
+_entered = threading.local()
+
+
+def select(number):
+    """Use GPU `number` from now on, in all threads.
+
+    Raises
+    ------
+    DeviceError
+        If this process has used another one already.
+    """
+    global _selected
+    if _selected is not None and _selected != number:
+        raise DeviceError(f"this process uses cuda:{_selected} already, it cannot use cuda:{number}")
+    _selected = number
+    enter()
+
+
+def device_name():
+    """The GPU in use, "cuda:N"."""
+    return f"cuda:{_selected or 0}"
+
+
+def enter():
+    """Make the calling thread use the selected GPU."""
+    if not getattr(_entered, "done", False):
+        cuda.select_device(_selected or 0)
+        _entered.done = True
+
+
+@functools.cache
+def _streams():
+    return cuda.stream(), cuda.stream()
+
+
+def numba_streams():
+    """The streams of kernels and of copies, as Numba's copying functions take them."""
+    enter()
+    return _streams()
+
+
+@functools.cache
+def _core_stream():
+    from numba.cuda.cudadrv import driver
+
+    return driver._to_core_stream(numba_streams()[0])
+
+
+def compute_stream():
+    """The stream of kernels, as launching takes it."""
+    enter()
+    return None if SIMULATED else _core_stream()
+
+
+def synchronize():
+    """Wait until the GPU has done all that was asked of it."""
+    if not _streams.cache_info().currsize:  # nothing was
+        return
+    try:
+        for stream in numba_streams():
+            stream.synchronize()
+    except Exception as error:
+        raise translated(error) from None
+
+
+def translated(error):
+    """What to raise for an error: those of driver and GPU become a `DeviceError`."""
+    if isinstance(error, DeviceError | DeviceMemoryError):
+        return error
+    if type(error).__module__.startswith(("cuda.", "numba.cuda.cudadrv")):
+        reason = " ".join(str(error).split())
+        return DeviceError(f"{device_name()} failed: {reason}")
+    return error
+
+
+@functools.cache
+def multiprocessors():
+    """How many multiprocessors the GPU has."""
+    enter()
+    return 2 if SIMULATED else cuda.get_current_device().MULTIPROCESSOR_COUNT
+
+
+@functools.cache
+def capability():
+    """The GPU's compute capability, (major, minor)."""
+    enter()
+    return (8, 0) if SIMULATED else tuple(cuda.get_current_device().compute_capability)
+
+
+def blocks_for(count):
+    """Blocks of `THREADS` threads, one for each of `count` numbers."""
+    return -(-count // THREADS)
+
+
+def choose_tile(tiles, rows, columns):
+    """The tile for a matrix of results: the largest that wastes little of itself.
+
+    Parameters
+    ----------
+    tiles : sequence of (rows, columns)
+        The largest first, the smallest last.
+
+    Returns
+    -------
+    int
+        Its index.
+    """
+    for index, (tile_rows, tile_columns) in enumerate(tiles[:-1]):
+        if rows > tile_rows // 2 and columns > tile_columns // 2:
+            return index
+    return len(tiles) - 1
+
+
+def shares(blocks, steps, result_bytes):
+    """How many blocks share the depth of each tile, so that all multiprocessors have work."""
+    wanted = 2 * multiprocessors()
+    if blocks >= wanted:
+        return 1
+    most = min(MOST_SHARES, steps // LEAST_STEPS, SHARED_BYTES // max(1, result_bytes))
+    return max(1, min(-(-wanted // blocks), most))

@@ -1,0 +1,122 @@
+"""Compile every CUDA kernel without a GPU, by Numba's own road, and say what came out.
+
+`python compiled_kernels.py` prints a table, a row for each kernel and a column for each target: the
+registers of a thread, and what is wrong if something is. `python compiled_kernels.py --json I N`,
+which test_compilation.py calls, prints a JSON list of the I-th of N shares of the kernels: name,
+threads and blocks that its bounds promise, which instructions that cost a GPU dear are in its PTX,
+and for each target the registers, the bytes of stack, spills and shared memory.
+"""
+import importlib
+import json
+import pkgutil
+import re
+import sys
+import types
+
+from cuda.bindings import nvjitlink
+from numba import cuda
+from numba.cuda import dispatcher
+
+TARGETS = ((7, 5), (8, 0), (8, 6), (9, 0))
+DEAR = {"64-bit division": r"\b(?:div|rem)\.[us]64", "float64": r"\.f64"}
+
+
+def kernels():
+    """(name, kernel) of every kernel, those in tables too."""
+    from tinyfcn.kernels import cuda as package
+    from tinyfcn.kernels.cuda import algorithms, tensor_product
+    from tinyfcn.kernels.cuda.compilation import Kernel
+
+    def within(name, value):
+        if isinstance(value, Kernel):
+            yield name, value
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                yield from within(f"{name}[{key}]", each)
+        elif isinstance(value, list):
+            for index, each in enumerate(value):
+                yield from within(f"{name}[{index}]", each)
+
+    for info in pkgutil.iter_modules(package.__path__):
+        if info.name == "simulator":
+            continue
+        for name, value in vars(importlib.import_module(f"{package.__name__}.{info.name}")).items():
+            if not isinstance(value, Kernel) or value.__module__.endswith(f".{info.name}"):
+                yield from within(f"{info.name}.{name}", value)
+    for algorithm in algorithms.TF32, algorithms.BF16:
+        name = f"tensor_product {algorithm.rpartition('-')[2]}"
+        yield from within(f"{name} product", tensor_product.products(algorithm))
+        yield from within(f"{name} gradient", tensor_product.gradients(algorithm))
+
+
+def link(code, capability, *flags):
+    """Link intermediate code for a target; return (PTX if asked for, the linker's report)."""
+    flags = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose", *flags]
+    handle = nvjitlink.create(len(flags), flags)
+    try:
+        nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
+        nvjitlink.complete(handle)
+        ptx = bytearray()
+        if "-ptx" in flags:
+            ptx = bytearray(nvjitlink.get_linked_ptx_size(handle))
+            nvjitlink.get_linked_ptx(handle, ptx)
+        log = bytearray(nvjitlink.get_info_log_size(handle))
+        nvjitlink.get_info_log(handle, log)
+    finally:
+        nvjitlink.destroy(handle)
+    return ptx.decode(), log.decode()
+
+
+def report(name, kernel):
+    # Functions that kernels call ask for the GPU at hand.
+    dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=kernel.lowest)
+    code, _ = cuda.compile(
+        kernel.function, kernel.argument_types, cc=kernel.lowest, output="ltoir", device=False,
+        abi="numba", launch_bounds=kernel.bounds)
+    ptx, _ = link(code, kernel.lowest, "-ptx")
+    assert ".entry" in ptx
+    found = {}
+    for capability in TARGETS:
+        if capability < kernel.lowest:
+            continue
+        _, log = link(code, capability)
+
+        def number(pattern, needed=False, log=log):
+            match = re.search(pattern, log)
+            assert match or not needed, log
+            return int(match[1]) if match else 0
+
+        found[".".join(map(str, capability))] = {
+            "registers": number(r"Used (\d+) registers", needed=True),
+            "stack": number(r"(\d+) bytes stack frame", needed=True),
+            "spills": number(r"(\d+) bytes spill stores", needed=True),
+            "shared": number(r"(\d+) bytes smem"),
+        }
+    return {
+        "kernel": name, "threads": kernel.bounds[0], "blocks": kernel.bounds[1],
+        "dear": [what for what, pattern in DEAR.items() if re.search(pattern, ptx)],
+        "targets": found,
+    }
+
+
+def print_table():
+    heads = [f"sm_{major}{minor}" for major, minor in TARGETS]
+    print("| kernel | threads | shared memory |", " | ".join(heads), "|")
+    print("|---|---|---|" + "---|" * len(heads))
+    for name, kernel in kernels():
+        row = report(name, kernel)
+        cells = []
+        for target in TARGETS:
+            found = row["targets"].get(".".join(map(str, target)))
+            wrong = found and (found["stack"] or found["spills"])
+            cells.append("" if not found else f"{found['registers']}{' SPILLS' if wrong else ''}")
+        shared = max(found["shared"] for found in row["targets"].values())
+        print(f"| {name} | {row['threads']} | {shared} |", " | ".join(cells), "|", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--json"]:
+        first, step = map(int, sys.argv[2:])
+        print(json.dumps([report(*pair) for pair in list(kernels())[first::step]]))
+    else:
+        print_table()

@@ -1,0 +1,83 @@
+"""The kernels for GPUs, compiled without one: names and signatures, registers, no spills."""
+import concurrent.futures
+import inspect
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = pathlib.Path(__file__).with_name("compiled_kernels.py")
+PROCESSES = 2
+REGISTERS = 65536  # of a multiprocessor, on every target
+SHARED_BYTES = 48 << 10  # of a block
+# These add up in float64, where float32 would lose digits.
+IN_FLOAT64 = {"column_sums._partial_sums", "column_sums._finish", "loss._cross_entropy"}
+
+
+def test_cuda_offers_the_kernels_of_the_cpu_with_their_signatures(needs_numba_cuda):
+    from tinyfcn.kernels import cpu, cuda
+
+    assert cuda.__all__ == cpu.__all__
+    for name in cpu.__all__:
+        ours, theirs = getattr(cuda, name), getattr(cpu, name)
+        assert inspect.signature(ours) == inspect.signature(theirs), name
+        assert ours.__module__.rpartition(".")[2] == theirs.__module__.rpartition(".")[2], name
+        assert inspect.getdoc(ours).strip(), name
+
+
+def test_importing_them_asks_no_driver(needs_numba_cuda):
+    program = ("import sys, tinyfcn.kernels.cpu; assert 'numba.cuda' not in sys.modules; "
+               "import tinyfcn.kernels.cuda as cuda; from tinyfcn.kernels.cuda import launch; "
+               "assert launch._selected is None; print(len(cuda.__all__))")
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) > 20
+
+
+@pytest.fixture(scope="module")
+def rows(needs_numba_cuda):
+    """What compiled_kernels.py says of every kernel."""
+    environment = {name: value for name, value in os.environ.items()
+                   if name != "NUMBA_ENABLE_CUDASIM"}
+
+    def share(index):
+        run = subprocess.run([sys.executable, str(PROGRAM), "--json", str(index), str(PROCESSES)],
+                             capture_output=True, text=True, env=environment, timeout=600)
+        assert run.returncode == 0, run.stderr[-3000:]
+        return json.loads(run.stdout)
+
+    with concurrent.futures.ThreadPoolExecutor(PROCESSES) as pool:
+        return sum(pool.map(share, range(PROCESSES)), [])
+
+
+@pytest.mark.cuda_compile
+def test_every_kernel_is_compiled_for_every_target(rows):
+    modules = {row["kernel"].partition(".")[0].partition(" ")[0] for row in rows}
+    assert modules == {
+        "batch_norm", "column_sums", "elementwise", "gathered_product", "interpolation",
+        "local_response_normalization", "loss", "padding", "pooling", "tensor_product", "transposition", "update",
+    }
+    for row in rows:
+        lowest = 8.0 if row["kernel"].startswith("tensor_product") else 7.5
+        wanted = {each for each in ("7.5", "8.0", "8.6", "9.0") if float(each) >= lowest}
+        assert set(row["targets"]) == wanted, row["kernel"]
+
+
+@pytest.mark.cuda_compile
+def test_everything_stays_in_registers(rows):
+    wrong = [
+        (row["kernel"], target, found) for row in rows for target, found in row["targets"].items()
+        if found["stack"] or found["spills"] or found["registers"] == 0
+        or found["registers"] * row["threads"] * row["blocks"] > REGISTERS
+        or found["shared"] > SHARED_BYTES
+    ]
+    assert wrong == []
+
+
+@pytest.mark.cuda_compile
+def test_nothing_is_dear_by_accident(rows):
+    assert {row["kernel"] for row in rows if "float64" in row["dear"]} == IN_FLOAT64
+    assert [row["kernel"] for row in rows if "64-bit division" in row["dear"]] == []

@@ -1,0 +1,21 @@
+"""The kernels for GPUs and nets on them, in Numba's simulator, which is chosen for whole processes."""
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+
+
+@pytest.mark.cuda_simulator
+@pytest.mark.parametrize("file", ["device_kernels.py", "device_nets.py"])
+def test_in_the_simulator(file, needs_numba_cuda):
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    environment.pop("PYTEST_ADDOPTS", None)
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / file)],
+        capture_output=True, text=True, env=environment, timeout=600)
+    assert run.returncode == 0, run.stdout[-5000:] + run.stderr[-2000:]
+    assert "skipped" not in run.stdout.splitlines()[-1]
