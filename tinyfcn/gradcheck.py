@@ -193,6 +193,7 @@ def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(
 
     from . import models
     from .gradient_check import Settings, check_gradients, compare_devices
+    from .layers import Convolution
 
     options = {"seed": seed}
     if name != "lenet":
@@ -206,6 +207,12 @@ def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(
     else:
         options |= {"geometry": geometry, "upsampling": "learned"}
     net = models.BY_NAME[name](classes=3, init="scratch", dtype=np.float64, **options)
+    if geometry == "caffe":
+        # Far out in the padding all pixels are alike, and the maxima of pools tie. Winograd's rounding
+        # would break those ties: a kink at every step.
+        for layer in net.layers.values():
+            if isinstance(layer, Convolution):
+                layer.geometry["algorithm"] = "im2col"
     rng = np.random.default_rng(seed)
     for key, w in net.params.items():
         if key.endswith(("/bias", "/beta")):

@@ -6,6 +6,7 @@ from numba import prange
 from . import memory
 from .checks import check_arrays, check_match, contiguous
 from .compilation import inline, kernel
+from .simd import lanes, load, store, where_positive
 
 # One thread's share at a time, in numbers: enough to outweigh the cost of handing it out.
 BLOCK = 1 << 14
@@ -42,7 +43,10 @@ def _relu_backward(gy, y, gx):
     zero = gx.dtype.type(0)
     for block in prange(block_count(gy.size)):
         start, stop = block_range(block, gy.size)
-        for i in range(start, stop):
+        whole = stop - (stop - start) % lanes(gx)
+        for i in range(start, whole, lanes(gx)):
+            store(gx, i, where_positive(load(y, i), load(gy, i)))
+        for i in range(whole, stop):
             gx[i] = gy[i] if y[i] > 0 else zero
 
 

@@ -251,6 +251,17 @@ def maximum(typingctx, x, y):
     return x(x, x), codegen
 
 
+@intrinsic
+def where_positive(typingctx, x, y):
+    """y in the lanes where x is above zero, zero in the others."""
+
+    def codegen(context, builder, signature, args):
+        zero = ir.Constant(args[0].type, [0.0] * args[0].type.count)
+        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], zero)
+
+    return x(x, x), codegen
+
+
 def _operator(function, instruction):
     @intrinsic
     def build(typingctx, x, y):

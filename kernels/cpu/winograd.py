@@ -32,7 +32,7 @@ from .micro_kernel import (
     multiply,
     panel_width,
 )
-from .simd import BITS, lanes, lanes_of, load, maximum, splat, store
+from .simd import BITS, lanes, lanes_of, load, maximum, prefetch, splat, store
 from .threads import thread_count
 from .winograd_transforms import transform
 
@@ -162,13 +162,20 @@ def _transform_rows(r, n, w, w_shape, transposed, panel, first, count, to_u, u, 
             turned = r * r - 1 - tap if transposed else tap
             start = turned * w_shape[1] * w_shape[2] + panel * width * output_step
             start += some * depth_step
+            # Rows lie up to pages apart, where the processor foresees nothing.
+            ahead = w_shape[1] * w_shape[2] * (-1 if transposed else 1)
             if transposed:
                 for j in range(columns):
+                    source = start + j * output_step
+                    prefetch(w, source + ahead)
                     for i in range(some_rows):
-                        patch[(tap * rows + i) * width + j] = w[start + j * output_step + i]
+                        patch[(tap * rows + i) * width + j] = w[source + i]
             else:
                 for i in range(some_rows):
-                    copy(w, start + i * depth_step, patch, (tap * rows + i) * width, columns)
+                    source = start + i * depth_step
+                    for j in range(0, columns, lanes(u)):
+                        prefetch(w, source + ahead + j)
+                    copy(w, source, patch, (tap * rows + i) * width, columns)
         # What is beyond the columns, whatever it is, is computed and never used.
         for i in range(some_rows):
             call(to_u, pointer(patch, i * width), r * rows * width, rows * width, lanes(u),

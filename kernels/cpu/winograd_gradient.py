@@ -115,8 +115,8 @@ def _multiply_pairs(r, n, v, v_step, channels, g, g_step, slots, to_w, gw, gw_sh
     width = TILE_VECTORS * lanes(v)
     step = TILE_ROWS * width + lanes(v)
     size = gw_shape[0] * gw_shape[1]
-    row_blocks = (gw_shape[0] + TILE_ROWS - 1) // TILE_ROWS
-    jobs = (gw_shape[1] + width - 1) // width * row_blocks
+    panels = (gw_shape[1] + width - 1) // width
+    jobs = (gw_shape[0] + TILE_ROWS - 1) // TILE_ROWS * panels
     workers = scratch.shape[0]
     for worker in prange(workers):
         buffer = scratch[worker, : n * n * lanes(v)]
@@ -127,7 +127,8 @@ def _multiply_pairs(r, n, v, v_step, channels, g, g_step, slots, to_w, gw, gw_sh
         starts = np.arange(TILE_ROWS) * width
         below_all = v.dtype.type(-np.inf)
         for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
-            j, c = job // row_blocks * width, job % row_blocks * TILE_ROWS
+            # Panels side by side, since gw's rows lie up to pages apart.
+            j, c = job % panels * width, job // panels * TILE_ROWS
             columns, rows = min(width, gw_shape[1] - j), min(TILE_ROWS, gw_shape[0] - c)
             for tap in range(n * n):
                 panel = tap * g_step + j * slots

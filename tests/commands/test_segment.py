@@ -41,7 +41,7 @@ def weights(tmp_path, monkeypatch):
     path = tmp_path / "net.h5"
     path.write_bytes(b"any")
     monkeypatch.setattr(loading, "load_model", lambda path, **options: ColourNet())
-    monkeypatch.setattr(models, "fold_batch_norm", lambda net: net, raising=False)
+    monkeypatch.setattr(models, "prepare", lambda net: net, raising=False)
     return ["--weights", str(path)]
 
 
@@ -565,7 +565,7 @@ class Net:
         return x.copy()
 
 loading.load_model = lambda path, **options: Net()
-models.fold_batch_norm = lambda net: net
+models.prepare = lambda net: net
 sys.exit(segment.main())
 """
 

@@ -99,7 +99,7 @@ def test_defaults_are_those_of_a_recipe():
 def test_options_reach_the_run(new, capsys, monkeypatch):
     seen = {}
 
-    def watching(net, photos, val_pairs, ignore_label, recipe, folder, report):
+    def watching(net, photos, val_pairs, ignore_label, recipe, folder, report, device):
         seen.update(net=net, photos=photos, recipe=recipe, ignore_label=ignore_label)
         return []
 

@@ -58,8 +58,9 @@ def describe(count):
     from ..kernels.cpu import simd
     from .peak import peak
 
+    gflops = peak(count)  # first, since Numba has no threading layer before a kernel has run
     return {"cpu": _cpu_model(), "cores": cores(), "threads": count, "simd_bits": simd.BITS,
-            "threading_layer": numba.threading_layer(), "peak_gflops": peak(count)}
+            "threading_layer": numba.threading_layer(), "peak_gflops": gflops}
 
 
 def _cpu_model():
