@@ -1,9 +1,9 @@
 """One call of every kernel, for tests of what all kernels have in common.
 
 CALLS maps a kernel's name to a function (rng, dtype) -> (positional arguments, keyword arguments).
-Where another way through a kernel is called too, its key is the kernel's name and what is different,
-as "convolution_forward winograd": see `kernel_of`. The sizes are large enough for several threads to get work and odd enough to leave remainders
-everywhere.
+Where another way through a kernel is called too, its key is the kernel's name and what differs, as
+"convolution_forward winograd": see `kernel_of`. The sizes are large enough for several threads to
+get work and odd enough to leave remainders everywhere.
 """
 
 

@@ -75,6 +75,14 @@ def agreement():
         ):
             check(name, getattr(cpu, name)(*arguments, **more),
                   getattr(naive, name)(*arguments, **more), terms)
+        if dtype == np.float32:
+            options, pinned = {"padding": (1, 1)}, {"padding": (1, 1), "algorithm": "winograd-4"}
+            gy = normal(2, 5, 6, lanes + 3)
+            for name, arguments in (("convolution_forward", (x, w, b)),
+                                    ("convolution_backward_weights", (x, gy, (3, 3)))):
+                # Winograd's numbers are larger, and so is their rounding.
+                check(f"{name} winograd", getattr(cpu, name)(*arguments, **pinned),
+                      getattr(naive, name)(*arguments, **options), 16 * terms)
         for c in (1, lanes, 2 * lanes + 1):
             x = normal(1, 5, 6, c)
             check(f"max_pooling {c}", pool(x),

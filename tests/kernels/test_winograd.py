@@ -185,7 +185,7 @@ def test_blocks_do_not_matter(split, u_bytes, monkeypatch, rng, dtype):
     assert {blocks.split for blocks in roads} == {split}
 
 
-@pytest.mark.parametrize("batch", [1, 7, 10**9])
+@pytest.mark.parametrize("batch", [5, 10**9])
 def test_batches_of_the_gradient_do_not_matter(batch, monkeypatch, rng, dtype):
     monkeypatch.setattr(winograd_gradient, "BATCH_BYTES", 1)
     monkeypatch.setattr(winograd_gradient, "LEAST_BATCH", batch)

@@ -1,4 +1,4 @@
-"""Nets prepared for inference: the same scores, each weight held once, no memory asked for again."""
+"""Nets prepared for inference: the same scores, each weight held once, memory used again."""
 import concurrent.futures
 import pathlib
 import threading
