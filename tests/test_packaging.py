@@ -180,6 +180,18 @@ def test_commands_answer(name, tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("variable", ["TINYFCN_SIMD", "TINYFCN_THREADS"])
+@pytest.mark.parametrize("arguments", [
+    ("segment", "photo.jpg"), ("evaluate", "--data", "folder"), ("gradcheck", "--layer", "Add")])
+def test_a_wrong_variable_of_the_kernels_is_one_line(variable, arguments, tmp_path):
+    result = subprocess.run(
+        [sys.executable, "-m", f"tinyfcn.{arguments[0]}", *arguments[1:]], capture_output=True,
+        text=True, cwd=tmp_path, timeout=120, env={**os.environ, variable: "0.5"})
+    assert result.returncode == 2
+    assert re.fullmatch(
+        rf"tinyfcn-{arguments[0]}: {variable}=0\.5: choose .*\n", result.stderr), result.stderr
+
+
 def test_no_file_names_a_folder_of_one_machine():
     try:
         names = subprocess.run(

@@ -24,6 +24,20 @@ class CommandError(Exception):
         self.code = code
 
 
+# What the kernels read when they are imported.
+KERNEL_VARIABLES = ("TINYFCN_SIMD", "TINYFCN_THREADS")
+
+
+def check_environment():
+    """Raise CommandError where a variable asks of the kernels what they don't know."""
+    if not any(os.environ.get(name) for name in KERNEL_VARIABLES):
+        return
+    try:
+        from .kernels import cpu  # noqa: F401
+    except ValueError as error:
+        raise CommandError(str(error), USAGE) from None
+
+
 def run(program, parse, body, argv):
     """Run a command and return its exit code, whatever ends it.
 
@@ -46,6 +60,7 @@ def run(program, parse, body, argv):
     level = logging.WARNING if shown.get("quiet") else logging.INFO
     try:
         with logging_to_stderr(program, logging.DEBUG if shown.get("verbose") else level):
+            check_environment()
             return body(options)
     except CommandError as error:
         say(f"{program}: {error}")

@@ -20,8 +20,9 @@ from .folding import fold_batch_norm
 class PreparedGraph(Graph):
     """A net for inference, which transforms its weights when a second image comes.
 
-    For a single image that would take longer than it saves. The largest weights go first, while
-    the others are small: what is held at the peak is hardly more than at the end.
+    For a single image that would take longer than it saves; the scores are the same but for
+    rounding. The largest weights go first, while the others are small: what is held at the peak is
+    hardly more than at the end.
     """
 
     def __init__(self, *arguments):
