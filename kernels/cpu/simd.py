@@ -274,7 +274,7 @@ def where_positive(typingctx, x, y):
 
     def codegen(context, builder, signature, args):
         zero = ir.Constant(args[0].type, [0.0] * args[0].type.count)
-        return builder.select(builder.fcmp_ordered(">", args[0], zero), args[1], zero)
+        return builder.select(builder.fcmp_ordered("<", zero, args[0]), args[1], zero)
 
     return x(x, x), codegen
 

@@ -52,7 +52,7 @@ def test_vgg16_with_torchvisions_names(save, vgg16, same):
 
 @pytest.mark.torch
 def test_every_type_of_number(save):
-    import torch
+    torch = pytest.importorskip("torch")
 
     kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
              torch.int16, torch.int8, torch.uint8, torch.bool)
@@ -66,7 +66,7 @@ def test_every_type_of_number(save):
 
 @pytest.mark.torch
 def test_bfloat16_is_widened_exactly(save):
-    import torch
+    torch = pytest.importorskip("torch")
 
     tensor = torch.randn(100, 7).to(torch.bfloat16)
     path = save({"a": tensor, "turned": tensor.T})
@@ -76,7 +76,7 @@ def test_bfloat16_is_widened_exactly(save):
 
 @pytest.mark.torch
 def test_views_of_storages(save):
-    import torch
+    torch = pytest.importorskip("torch")
 
     base = torch.arange(24.0)
     views = {"whole": base, "part": base[5:9], "matrix": base.view(4, 6)[1:3, ::2],
@@ -90,7 +90,7 @@ def test_views_of_storages(save):
 
 @pytest.mark.torch
 def test_a_trainers_checkpoint_is_searched_for_the_model(save):
-    import torch
+    torch = pytest.importorskip("torch")
 
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
     optimizer = torch.optim.Adam(model.parameters())
@@ -108,7 +108,7 @@ def test_a_trainers_checkpoint_is_searched_for_the_model(save):
 
 @pytest.mark.torch
 def test_nested_tensors_without_a_models_name(save):
-    import torch
+    torch = pytest.importorskip("torch")
 
     read = weights.read(save({"encoder": {"conv": torch.ones(2)}, "list": [torch.zeros(1)]}))
     assert list(read) == ["encoder.conv", "list.0"]
@@ -117,7 +117,7 @@ def test_nested_tensors_without_a_models_name(save):
 
 @pytest.mark.torch
 def test_a_whole_model_is_refused(save, refuse):
-    import torch
+    torch = pytest.importorskip("torch")
 
     refuse(save(torch.nn.Linear(2, 2)), r"its pickle names torch\.nn\.modules\.linear\.Linear")
     refuse(save({"epoch": 1}), "holds no tensors")
@@ -127,7 +127,7 @@ def test_a_whole_model_is_refused(save, refuse):
 
 @pytest.mark.torch
 def test_torchscript_is_refused_with_a_hint(tmp_path, refuse):
-    import torch
+    torch = pytest.importorskip("torch")
 
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(tmp_path / "a.pt"))
     refuse(tmp_path / "a.pt", "is a TorchScript program")
@@ -135,7 +135,7 @@ def test_torchscript_is_refused_with_a_hint(tmp_path, refuse):
 
 @pytest.mark.torch
 def test_checksums_left_out_are_no_damage(tmp_path):
-    import torch
+    torch = pytest.importorskip("torch")
 
     before = torch.serialization.get_crc32_options()
     torch.serialization.set_crc32_options(False)
