@@ -210,6 +210,10 @@ def copy(source, start, target, at, count):
 def copy_woven(source, start, rows, row, tile_rows, k, count):
     """Numbers k : k + count of a woven row, whose first is ``rows[row]``, from side by side."""
     done = 0
+    if k % lanes(rows) == 0:  # whole vectors, and nothing to compute for each
+        while done + lanes(rows) <= count:
+            store(rows, row + (k + done) * tile_rows, load(source, start + done))
+            done += lanes(rows)
     while done < count:
         lane = (k + done) % lanes(rows)
         at = row + (k + done - lane) * tile_rows + lane
