@@ -14,13 +14,14 @@ Strides and dilations are 1 and the kernel is square. Each output is written onc
 with its terms in a fixed order.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
+from numba import carray, from_dtype, prange, types
 
 from . import memory
-from .callables import call, pointer
+from .callables import call, compile_callable, pointer
 from .compilation import inline, kernel
 from .jobs import take_job
 from .micro_kernel import (
@@ -46,6 +47,8 @@ JOB = np.dtype(
 V_BYTES = (768 if BITS == 512 else 384) << 10
 PRODUCT_BYTES = (800 if BITS == 512 else 400) << 10
 LEAST_TILES = (2 if BITS == 512 else 4) * TILE_ROWS
+# Of an array made from a pointer: no bounds are checked.
+SOME_LENGTH = 1 << 40
 # Of U, where the weights are transformed on the way, some rows at a time.
 U_BYTES = (512 if BITS == 512 else 256) << 10
 
@@ -144,26 +147,26 @@ def _write_tile(m, values, column, count, y, y_shape, image, top, left, shift, r
             at += y_shape[3]
 
 
-@inline
-def _transform_rows(r, n, w, w_shape, transposed, panel, first, count, to_u, u, at, u_step, patch,
-                    buffer):
-    """U of rows first : first + count of the depth, for one panel, from ``u[at]`` on.
+def _transform_rows(r, n, w, w_inputs, w_outputs, transposed, panel, first, count, to_u, u, u_step,
+                    patch, buffer):
+    """U of rows first : first + count of the depth, for one panel, from the pointer `u` on.
 
     A few rows are put together first, so that each cache line of w is read once.
     """
+    w, patch = carray(w, SOME_LENGTH), carray(patch, SOME_LENGTH)
     width = TILE_VECTORS * lanes(u)
     rows = lanes(u)
-    depth_step, output_step = (1, w_shape[2]) if transposed else (w_shape[2], 1)
-    outputs = w_shape[1] if transposed else w_shape[2]
+    depth_step, output_step = (1, w_outputs) if transposed else (w_outputs, 1)
+    outputs = w_inputs if transposed else w_outputs
     columns = min(width, outputs - panel * width)
     for some in range(first, first + count, rows):
         some_rows = min(rows, first + count - some)
         for tap in range(r * r):
             turned = r * r - 1 - tap if transposed else tap
-            start = turned * w_shape[1] * w_shape[2] + panel * width * output_step
+            start = turned * w_inputs * w_outputs + panel * width * output_step
             start += some * depth_step
             # Rows lie up to pages apart, where the processor foresees nothing.
-            ahead = w_shape[1] * w_shape[2] * (-1 if transposed else 1)
+            ahead = w_inputs * w_outputs * (-1 if transposed else 1)
             if transposed:
                 for j in range(columns):
                     source = start + j * output_step
@@ -179,13 +182,22 @@ def _transform_rows(r, n, w, w_shape, transposed, panel, first, count, to_u, u, 
         # What is beyond the columns, whatever it is, is computed and never used.
         for i in range(some_rows):
             call(to_u, pointer(patch, i * width), r * rows * width, rows * width, lanes(u),
-                 pointer(u, at + (some - first + i) * width), n * u_step, u_step, lanes(u),
+                 pointer(u, (some - first + i) * width), n * u_step, u_step, lanes(u),
                  TILE_VECTORS, pointer(buffer, 0))
 
 
+@functools.cache
+def _rows_transform(dtype):
+    """The address of `_transform_rows`: two kernels need it."""
+    numbers = types.CPointer(from_dtype(dtype))
+    return compile_callable(_transform_rows, (
+        types.intp, types.intp, numbers, *(types.intp,) * 6, types.int64, numbers, types.intp,
+        numbers, numbers))
+
+
 @inline
-def _multiply(m, r, job, v, base, tap_step, channels, u, u_step, ready, w_shape, transposed, to_u,
-              depth, depth_block, bias, y, y_shape, tiles, rows, to_y, kernels, relu, pool, buffer,
+def _multiply(m, r, job, v, base, tap_step, channels, u, u_step, ready, w_shape, transposed,
+              transform_rows, to_u, depth, depth_block, bias, y, y_shape, tiles, rows, to_y, kernels, relu, pool, buffer,
               values, zeros, patch, u_block, products):
     """The outputs of a job, from V: for each panel all products, and at once back to pixels.
 
@@ -205,8 +217,9 @@ def _multiply(m, r, job, v, base, tap_step, channels, u, u_step, ready, w_shape,
         for first in range(0, depth, depth_block):
             count = min(depth_block, depth - first)
             if not ready:
-                _transform_rows(r, n, u, w_shape, transposed, panel, first, count, to_u, u_block, 0,
-                                right_step, patch, buffer)
+                call(transform_rows, r, n, pointer(u, 0), w_shape[1], w_shape[2],
+                     np.intp(transposed), panel, first, count, to_u, pointer(u_block, 0),
+                     right_step, pointer(patch, 0), pointer(buffer, 0))
             for tap in range(n * n):
                 at = right_start + tap * right_step
                 for slot in range(0, slots, rows):
@@ -236,8 +249,8 @@ def _take(scratch, numbers):
 
 
 @kernel
-def _forward(m, r, x, x_shape, u, u_step, ready, w_shape, transposed, to_u, depth_block, u_size,
-             patch_size, bias, y, y_shape, padding, tiles, jobs, counter, transforms, multiplies, v, tap_step,
+def _forward(m, r, x, x_shape, u, u_step, ready, w_shape, transposed, transform_rows, to_u,
+             depth_block, u_size, patch_size, bias, y, y_shape, padding, tiles, jobs, counter, transforms, multiplies, v, tap_step,
              channels, blocks, to_v, to_y, kernels, relu, pool, scratch):
     n = m + r - 1
     workers = scratch.shape[0]
@@ -262,13 +275,13 @@ def _forward(m, r, x, x_shape, u, u_step, ready, w_shape, transposed, to_u, dept
                                  patch)
             if multiplies:
                 _multiply(m, r, job, own_v, base, tap_step, channels, u, u_step, ready, w_shape,
-                          transposed, to_u, x_shape[3], depth_block, bias, y, y_shape, tiles,
+                          transposed, transform_rows, to_u, x_shape[3], depth_block, bias, y, y_shape, tiles,
                           blocks.tile_rows, to_y, kernels, relu, pool, buffer, values, zeros,
                           patch, u_block, products)
 
 
 @kernel
-def _transform_weights(r, n, w, w_shape, transposed, to_u, u, u_step, patches):
+def _transform_weights(r, n, w, w_shape, transposed, transform_rows, to_u, u, u_step, patches):
     depth, outputs = (w_shape[2], w_shape[1]) if transposed else (w_shape[1], w_shape[2])
     panels = (outputs + TILE_VECTORS * lanes(u) - 1) // (TILE_VECTORS * lanes(u))
     rows = lanes(u)
@@ -279,8 +292,9 @@ def _transform_weights(r, n, w, w_shape, transposed, to_u, u, u_step, patches):
         for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
             panel, first = job % panels, job // panels * rows
             at = panel * n * n * u_step + first * TILE_VECTORS * lanes(u)
-            _transform_rows(r, n, w, w_shape, transposed, panel, first, min(rows, depth - first),
-                            to_u, u, at, u_step, patch, buffer)
+            call(transform_rows, r, n, pointer(w, 0), w_shape[1], w_shape[2], np.intp(transposed),
+                 panel, first, min(rows, depth - first), to_u, pointer(u, at), u_step,
+                 pointer(patch, 0), pointer(buffer, 0))
 
 
 # ---- launchers
@@ -305,7 +319,8 @@ def transform_weights(w, m, transposed=False):
     patches = memory.scratch(
         thread_count(), n * n * lane_count + _patch_size(n, r, 0, w.dtype), w.dtype)
     _transform_weights(r, n, w.reshape(-1), (r * r, w.shape[2], w.shape[3]), transposed,
-                       transform("weights", m, r, w.dtype), u.reshape(-1), u_step, patches)
+                       _rows_transform(w.dtype), transform("weights", m, r, w.dtype), u.reshape(-1),
+                       u_step, patches)
     return u
 
 
@@ -349,7 +364,7 @@ def forward(x, weights, bias, y_shape, m, r, padding, relu=False, pool=False, tr
 
     def run(jobs, transforms, multiplies):
         _forward(m, r, x.reshape(-1), x.shape, weights.reshape(-1), u_step, ready, w_shape,
-                 transposed, transform("weights", m, r, dtype), depth_block, u_size, patch_size, bias,
+                 transposed, _rows_transform(dtype), transform("weights", m, r, dtype), depth_block, u_size, patch_size, bias,
                  y.reshape(-1), y_shape, padding, tiles, jobs, np.zeros(1, np.int64), transforms,
                  multiplies, v, tap_step, channels, blocks, transform("input", m, r, dtype),
                  transform("output", m, r, dtype), micro_kernels(dtype, blocks.tile_rows), relu,
