@@ -11,9 +11,10 @@ import time
 
 import numpy as np
 
-from tinyfcn import arrays, losses, models, optimizers, peers
+from tinyfcn import arrays, losses, models, optimizers
 from tinyfcn.kernels import cuda
 from tinyfcn.kernels.cuda import launch
+from tinyfcn.peers import pytorch
 
 SIZE, CLASSES = (375, 500), 21
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -76,10 +77,10 @@ def inference(device, batch, precision):
         import torch
 
         allow_tf32(precision == "tf32")
-        params = {name: p.cuda() for name, p in peers.parameters(net).items()}
-        image = peers.image(x).cuda()
+        params = {name: p.cuda() for name, p in pytorch.parameters(net).items()}
+        image = pytorch.image(x).cuda()
         with torch.inference_mode():
-            theirs = seconds(lambda: peers.forward(net, params, image), torch.cuda.synchronize)
+            theirs = seconds(lambda: pytorch.forward(net, params, image), torch.cuda.synchronize)
         del params, image
         torch.cuda.empty_cache()
     counted, _ = flops(net.to(device), arrays.to_device(x[:1], device))
@@ -100,14 +101,14 @@ def training(device, batch):
 
         allow_tf32(False)
         params = {}
-        for name, p in peers.parameters(net, training=True).items():
+        for name, p in pytorch.parameters(net, training=True).items():
             params[name] = p.detach().cuda().requires_grad_(p.requires_grad)
-        image, target = peers.image(x).cuda(), torch.from_numpy(labels.astype(np.int64)).cuda()
-        sgd = peers.optimizer(params, 1e-4, 0.9, 5e-4)
+        image, target = pytorch.image(x).cuda(), torch.from_numpy(labels.astype(np.int64)).cuda()
+        sgd = pytorch.optimizer(params, 1e-4, 0.9, 5e-4)
 
         def their_step():
             sgd.zero_grad(set_to_none=True)
-            scores = peers.forward(net, params, image, training=True)
+            scores = pytorch.forward(net, params, image, training=True)
             torch.nn.functional.cross_entropy(scores, target, ignore_index=255).backward()
             sgd.step()
 
