@@ -195,7 +195,7 @@ def test_a_wrong_variable_of_the_kernels_is_one_line(variable, arguments, tmp_pa
 def test_no_file_names_a_folder_of_one_machine():
     try:
         names = subprocess.run(
-            ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard", "-z"],
+            ["git", "-C", str(ROOT), "ls-files", "-z"],
             capture_output=True, check=True).stdout.decode().split("\0")
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("not a git checkout")
