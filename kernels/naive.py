@@ -520,17 +520,37 @@ def classify(scores):
 
 # ---- Update
 
-def sgd_momentum(w, g, v, rate, momentum, decay):
+def sgd_momentum(w, g, v, rate, momentum, decay, nesterov=False):
     """Move the weights w against their gradient g; w and v, their momentum, change in place.
 
-        v = momentum v + rate (g + decay w),  w = w - v
+        d = rate (g + decay w),  v = momentum v + d,
+        w = w - v,  or with `nesterov`  w = w - (momentum v + d)
 
-    Source: BVLC/caffe, src/caffe/solvers/sgd_solver.cpp.
+    Source: BVLC/caffe, src/caffe/solvers/sgd_solver.cpp and nesterov_solver.cpp.
     """
     for index in np.ndindex(w.shape):
-        step = momentum * float(v[index]) + rate * (float(g[index]) + decay * float(w[index]))
+        descent = rate * (float(g[index]) + decay * float(w[index]))
+        step = momentum * float(v[index]) + descent
         v[index] = step
-        w[index] = float(w[index]) - step
+        w[index] = float(w[index]) - (momentum * step + descent if nesterov else step)
+
+
+def adam(w, g, m, v, rate, beta1, beta2, eps, decay, step):
+    """Move the weights w by Adam with decoupled decay; w, m and v change in place.
+
+        m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
+        w = w - rate (m' / (sqrt(v') + eps) + decay w),
+        m' = m / (1 - beta1^step),  v' = v / (1 - beta2^step)
+
+    `step` counts from 1. Source: Loshchilov and Hutter 2019, algorithm 2.
+    """
+    for index in np.ndindex(w.shape):
+        number, old = float(g[index]), float(w[index])
+        m[index] = beta1 * float(m[index]) + (1 - beta1) * number
+        v[index] = beta2 * float(v[index]) + (1 - beta2) * number * number
+        mean = float(m[index]) / (1 - beta1**step)
+        square = float(v[index]) / (1 - beta2**step)
+        w[index] = old - rate * (mean / (square**0.5 + eps) + decay * old)
 
 
 def move_towards(w, target, share):

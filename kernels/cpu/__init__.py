@@ -31,9 +31,10 @@ from .transposed_convolution import (
     transposed_convolution_backward_weights,
     transposed_convolution_forward,
 )
-from .update import move_towards, sgd_momentum
+from .update import adam, move_towards, sgd_momentum
 
 __all__ = [
+    "adam",
     "add",
     "batch_norm_backward",
     "batch_norm_forward",

@@ -276,11 +276,15 @@ def test_loss_is_read_when_asked_for(device, rng):
 def test_updates(shape, device, rng):
     w, g, v = (normal(rng, *shape) for _ in range(3))
     moved = [arrays.to_device(array, device) for array in (w, g, v)]
-    cuda.sgd_momentum(*moved, 0.1, 0.9, 0.01)
-    cuda.move_towards(moved[0], moved[1], 0.25)
-    naive.sgd_momentum(w, g, v, 0.1, 0.9, 0.01)
-    naive.move_towards(w, g, 0.25)
-    for array, expected in zip(moved, (w, g, v)):
+    square = abs(v)
+    moved.append(arrays.to_device(square, device))
+    for ops, (weights, gradient, velocity, squares) in (
+            (cuda, moved), (naive, (w, g, v, square))):
+        ops.sgd_momentum(weights, gradient, velocity, 0.1, 0.9, 0.01)
+        ops.sgd_momentum(weights, gradient, velocity, 0.1, 0.9, 0.01, nesterov=True)
+        ops.adam(weights, gradient, velocity, squares, 0.1, 0.9, 0.99, 1e-3, 0.01, 3)
+        ops.move_towards(weights, gradient, 0.25)
+    for array, expected in zip(moved, (w, g, v, square)):
         np.testing.assert_allclose(arrays.to_host(array), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -173,6 +173,11 @@ def sgd_momentum(rng, dtype):
     return (w, g, v, 0.01, 0.9, 0.0005), {}
 
 
+def adam(rng, dtype):
+    w, g, m, v = (normal(rng, dtype, 3, 3, 67, 21) for _ in range(4))
+    return (w, g, m, abs(v), 0.01, 0.9, 0.999, 1e-8, 0.01, 3), {}
+
+
 def move_towards(rng, dtype):
     return (normal(rng, dtype, 3, 3, 67, 21), normal(rng, dtype, 3, 3, 67, 21), 0.1), {}
 
@@ -188,7 +193,7 @@ KERNELS = [
     batch_norm_statistics, batch_norm_forward, batch_norm_backward,
     local_response_normalization_forward, local_response_normalization_backward,
     softmax, softmax_cross_entropy, classify,
-    sgd_momentum, move_towards,
+    sgd_momentum, adam, move_towards,
 ]
 CALLS = {
     **{call.__name__: call for call in KERNELS},
