@@ -338,3 +338,76 @@ def test_preprocessing_is_vggs_and_each_nets_own():
     assert b.preprocessing["channel_order"] == VGG_PREPROCESSING["channel_order"] == "BGR"
     assert (a.name, a.arguments, b.name, b.arguments) == ("net", {}, "other", {"classes": 3})
     assert a.class_names is a.colours is a.ignore_label is None
+
+
+# --- frozen layers ------------------------------------------------------------------------------
+
+def normalized_net():
+    """Two convolutions with batch norm, a pool, dropout, and a score layer."""
+    net = Graph("blocks")
+    for block, channels in ("1", 3), ("2", 4):
+        net.add(f"conv{block}_1", Convolution(channels, 4, 3, padding=1, dtype=np.float64))
+        net.add(f"bn{block}_1", BatchNorm(4, dtype=np.float64))
+        net.add(f"relu{block}_1", ReLU())
+        net.add(f"pool{block}", MaxPooling(2, 2))
+    net.add("drop", Dropout(0.5))
+    net.add("score", Convolution(4, 2, 1, dtype=np.float64))
+    rng = np.random.default_rng(2)
+    for name, w in net.params.items():
+        w[...] = rng.uniform(0.5, 2, w.shape) if "var" in name else rng.standard_normal(w.shape)
+    return net
+
+
+def test_layers_are_found_by_their_names():
+    net = normalized_net()
+    assert net.matching("conv1_1") == ["conv1_1"]
+    assert net.matching("conv2") == ["conv2_1"]
+    assert net.matching("*1_1") == ["conv1_1", "bn1_1"]
+    assert net.matching("*") == ["conv1_1", "bn1_1", "conv2_1", "bn2_1", "score"]
+    for pattern in ("conv", "pool1", "conv3", ""):
+        with pytest.raises(ValueError, match=f"^blocks has no layer {pattern}$"):
+            net.matching(pattern)
+
+
+@pytest.mark.parametrize("patterns, still", [
+    (["conv1"], 4), (["conv*"], 8), (["conv2_1"], 0), (["score"], 0), (["conv1", "score"], 4)])
+def test_frozen_layers_change_no_gradient_of_the_others(x, patterns, still):
+    """But those that batch statistics change: there the frozen net normalizes otherwise."""
+    net, reference = normalized_net(), normalized_net()
+    net.freeze(*patterns)
+    frozen = {name for pattern in patterns for name in net.matching(pattern)}
+    frozen |= {name.replace("conv", "bn") for name in frozen if "conv" in name}
+    for name in frozen:  # the reference normalizes by running averages, as a scale and a shift
+        layer = reference.layers[name]
+        if isinstance(layer, BatchNorm):
+            layer.fixed = frozenset(layer.params)
+    for each in (net, reference):
+        each.reseed(5)
+    before = {name: w.copy() for name, w in net.params.items()}
+    y = net.forward(x, keep=True)
+    np.testing.assert_array_equal(y, reference.forward(x, keep=True))
+    kept = [name for name, layer in net.layers.items() if layer.kept is not None]
+    assert len(net.nodes) - len(kept) == still
+    gy = np.random.default_rng(3).standard_normal(y.shape)
+    gx = net.backward(gy)
+    assert (gx is None) == (still > 0)
+    expected = reference.backward(gy)
+    if gx is not None:
+        np.testing.assert_array_equal(gx, expected)
+    learning = {name for name in net.params if name not in net.fixed}
+    assert learning == {name for name in reference.params
+                        if name.rpartition("/")[0] not in frozen and "running" not in name}
+    for name in learning:
+        np.testing.assert_array_equal(net.grads[name], reference.grads[name])
+    for name in net.params:
+        if name.rpartition("/")[0] in frozen:
+            np.testing.assert_array_equal(net.params[name], before[name])
+    assert all(layer.kept is None for layer in net.layers.values())
+
+
+def test_freezing_what_is_not_there_freezes_nothing():
+    net = normalized_net()
+    fixed = net.fixed
+    with pytest.raises(ValueError, match="^blocks has no layer conv7$"):
+        net.freeze("conv1", "conv7")
+    assert net.fixed == fixed

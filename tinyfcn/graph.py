@@ -1,10 +1,11 @@
 """A net: named nodes in the order they run, forward, and backward through all its branches."""
 
+import fnmatch
 from typing import NamedTuple
 
 from .arrays import CPU
 from .kernels import backend
-from .layers import Convolution, Dropout, FrozenConvolution, Layer, MaxPooling, ReLU
+from .layers import BatchNorm, Convolution, Dropout, FrozenConvolution, Layer, MaxPooling, ReLU
 
 DATA = "data"
 
@@ -57,6 +58,7 @@ class Graph:
         self.ignore_label = None
         self.device = CPU
         self._nodes = {}
+        self._frozen = set()
         self._plan = None
 
     def add(self, name, layer, *inputs, size_like=None):
@@ -95,6 +97,46 @@ class Graph:
     def fixed(self):
         """The names among `params` that training leaves alone."""
         return set(self._collect(lambda layer: dict.fromkeys(layer.fixed)))
+
+    def matching(self, pattern):
+        """The names of the nodes with parameters that a pattern is for: "fc6", "conv1", "conv*".
+
+        A block's name stands for all its layers, "conv1" for "conv1_1" and "conv1_2".
+
+        Raises
+        ------
+        ValueError
+            If there is none.
+        """
+        names = [
+            node.name for node in self.nodes if node.layer.params
+            and (fnmatch.fnmatchcase(node.name, pattern) or node.name.startswith(f"{pattern}_"))
+        ]
+        if not names:
+            raise ValueError(f"{self.name} has no layer {pattern}")
+        return names
+
+    def freeze(self, *patterns):
+        """Let training leave layers as they are, those that `matching` finds for the patterns.
+
+        A convolution takes the batch norm that follows it along, which then normalizes by its
+        running averages. Up to the first layer that learns, backward has nothing to do.
+        """
+        found = {name for pattern in patterns for name in self.matching(pattern)}
+        for node in self.nodes:
+            if node.name in found or isinstance(node.layer, BatchNorm) and node.inputs[0] in found:
+                node.layer.fixed = frozenset(node.layer.params)
+                self._frozen.add(node.name)
+
+    def _still(self):
+        """The nodes whose outputs do not change in training: frozen, and only such before them."""
+        still = set()
+        for node in self.nodes:
+            sources = [name for name in node.inputs if name != DATA]
+            follows = sources and not node.layer.params and not isinstance(node.layer, Dropout)
+            if (node.name in self._frozen or follows) and still.issuperset(sources):
+                still.add(node.name)
+        return still
 
     def _collect(self, part):
         return {
@@ -145,6 +187,7 @@ class Graph:
         if unknown:
             raise KeyError(f"the net has no node {', '.join(unknown)}")
         values, sizes, done = {DATA: x}, {DATA: x.shape[1:3]}, set()
+        still = self._still() if keep else ()
         for step, node in enumerate(self.nodes):
             if not keep and all(name in values for name in wanted):
                 break
@@ -153,18 +196,19 @@ class Graph:
             inputs = [values[name] for name in node.inputs]
             options = {"size": sizes[node.size_like]} if node.size_like else {}
             relu, pool = fused.get(node.name), pooled.get(node.name)
+            keeps = keep and node.name not in still
             if relu is not None and pool is not None and not {node.name, relu} & set(wanted):
-                y = values[pool] = node.layer.forward(*inputs, keep=keep, relu=True, pool=True)
+                y = values[pool] = node.layer.forward(*inputs, keep=keeps, relu=True, pool=True)
                 sizes[pool] = y.shape[1:3]
                 done |= {relu, pool}
             elif relu is not None and node.name not in wanted:
-                y = values[relu] = node.layer.forward(*inputs, keep=keep, relu=True)
-                if keep:
+                y = values[relu] = node.layer.forward(*inputs, keep=keeps, relu=True)
+                if keeps:
                     self._nodes[relu].layer.kept = y
                 sizes[relu] = y.shape[1:3]
                 done.add(relu)
             else:
-                y = values[node.name] = node.layer.forward(*inputs, keep=keep, **options)
+                y = values[node.name] = node.layer.forward(*inputs, keep=keeps, **options)
             sizes[node.name] = y.shape[1:3]
             del inputs, y
             for name in last_use[step]:
@@ -184,18 +228,21 @@ class Graph:
 
         Returns
         -------
-        array like the input, or None
+        array like the input, or None; of a net that begins with frozen layers None
         """
+        still = self._still()
         for node in self.nodes:
             node.layer.grads.clear()  # their memory serves the new ones
         arriving = {next(reversed(self._nodes)): gy}
         for node in reversed(self.nodes):
-            if node.name not in arriving:  # nothing that reads it led to the output
+            # Nothing that reads it led to the output, or nothing before it learns.
+            if node.name not in arriving or node.name in still:
                 node.layer.kept = None
                 continue
             g = arriving.pop(node.name)
-            if node.inputs == (DATA,) and isinstance(node.layer, Convolution):
-                gx = node.layer.backward(g, input_gradient=input_gradient)
+            wanted = input_gradient if node.inputs == (DATA,) else not still.issuperset(node.inputs)
+            if isinstance(node.layer, Convolution):
+                gx = node.layer.backward(g, input_gradient=wanted)
             else:
                 gx = node.layer.backward(g)
             for name, share in zip(node.inputs, gx if isinstance(gx, tuple) else (gx,)):

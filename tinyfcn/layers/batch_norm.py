@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..arrays import zeros_like
 from ..kernels import backend
 from .layer import Layer
 
@@ -9,7 +10,8 @@ from .layer import Layer
 class BatchNorm(Layer):
     """Normalize each channel, in training by the batch, in inference by running averages.
 
-    The running averages move by `momentum` towards the batch's mean and unbiased variance.
+    The running averages move by `momentum` towards the batch's mean and unbiased variance; where
+    gamma is fixed too, training leaves them alone and normalizes by them.
     (Ioffe and Szegedy 2015; momentum and eps as in torchvision's VGG.)
     """
 
@@ -28,7 +30,7 @@ class BatchNorm(Layer):
 
     def forward(self, x, keep=False):
         ops, params = backend(x), self.params
-        if keep:
+        if keep and "gamma" not in self.fixed:
             mean, var = ops.batch_norm_statistics(x)
             count = x.size // x.shape[3]
             unbiased = ops.scale(var, count / max(1, count - 1))
@@ -37,11 +39,19 @@ class BatchNorm(Layer):
             self.kept = x, mean, var
         else:
             mean, var = params["running_mean"], params["running_var"]
+            if keep:
+                self.kept = ()
         return ops.batch_norm_forward(x, mean, var, params["gamma"], params["beta"], self.eps)
 
     def backward(self, gy):
-        x, mean, var = self.take_kept()
+        kept, params = self.take_kept(), self.params
+        if not kept:  # then it is linear: y = gamma / sqrt(var + eps) * x + a constant
+            zeros = zeros_like(params["beta"])
+            return backend(gy).batch_norm_forward(
+                gy, zeros, params["running_var"], params["gamma"], zeros, self.eps
+            )
+        x, mean, var = kept
         gx, self.grads["gamma"], self.grads["beta"] = backend(gy).batch_norm_backward(
-            gy, x, mean, var, self.params["gamma"], self.eps
+            gy, x, mean, var, params["gamma"], self.eps
         )
         return gx

@@ -55,12 +55,13 @@ class Convolution(Layer):
         return y
 
     def backward(self, gy, input_gradient=True):
-        """Without `input_gradient`, for a net's first layer, return None for it."""
+        """Without `input_gradient`, where nothing before the layer learns, return None for it."""
         x, ops = self.take_kept(), backend(gy)
-        self.grads["weights"] = ops.convolution_backward_weights(
-            x, gy, self.kernel_size, **self.geometry
-        )
-        if "bias" in self.params:
+        if "weights" not in self.fixed:
+            self.grads["weights"] = ops.convolution_backward_weights(
+                x, gy, self.kernel_size, **self.geometry
+            )
+        if "bias" in self.params and "bias" not in self.fixed:
             self.grads["bias"] = ops.convolution_backward_bias(gy)
         if not input_gradient:
             return None
