@@ -38,11 +38,10 @@ def softmax_loss(scores, labels, ignore_label, class_weights=None, average=True)
 
 
 def median_frequency_weights(label_maps, classes):
-    """Weights that bring rare classes up: sqrt(median frequency / frequency), within 0.3 to 3.
+    """Weights that bring rare classes up: median frequency / frequency (Eigen and Fergus 2015).
 
-    The frequency of a class is its share of the pixels of the images that show it (Eigen and
-    Fergus 2015); the root and the bounds keep the few pixels of a rare class from outshouting all
-    others.
+    The frequency of a class is its share of the pixels of the images that show it, unlabelled ones
+    included; the median is over the classes.
 
     Parameters
     ----------
@@ -59,9 +58,16 @@ def median_frequency_weights(label_maps, classes):
         pixels += counts
         seen_among[counts > 0] += labels.size
     present = pixels > 0
-    if not present.any():
-        return np.ones(classes)
-    frequency = pixels[present] / seen_among[present]
     weights = np.ones(classes)
-    weights[present] = np.sqrt(np.median(frequency) / frequency).clip(0.3, 3)
+    if present.any():
+        frequency = pixels[present] / seen_among[present]
+        weights[present] = np.median(frequency) / frequency
     return weights
+
+
+def moderate_weights(weights):
+    """The roots of weights, within 0.3 to 3, which bring rare classes up with moderation.
+
+    The few pixels of a rare class then do not outshout all others.
+    """
+    return np.sqrt(weights).clip(0.3, 3)

@@ -8,7 +8,8 @@ class Optimizer:
     """What optimizers share: per parameter, arrays of their own, and which parameters decay.
 
     Biases, and batch norm's gamma and beta, are not decayed; biases learn at `bias_rate` times the
-    rate (Long et al. 2015, section 4.3: twice). The net's fixed parameters are left alone.
+    rate (Long et al. 2015, section 4.3: twice), and layers at theirs: `layer_rates` is a dict of
+    factors by patterns as `Graph.matching` takes them. The net's fixed parameters are left alone.
 
     Attributes
     ----------
@@ -20,10 +21,13 @@ class Optimizer:
 
     kinds = ()
 
-    def __init__(self, net, decay, bias_rate):
+    def __init__(self, net, decay, bias_rate, layer_rates):
         self.net = net
         self.decay = decay
         self.bias_rate = bias_rate
+        self.layer_rates = {}
+        for pattern, factor in (layer_rates or {}).items():
+            self.layer_rates.update(dict.fromkeys(net.matching(pattern), factor))
         self.steps = 0
         self.names = [name for name in net.params if name not in net.fixed]
         self.state = {
@@ -36,14 +40,18 @@ class Optimizer:
         """Bring the state to a device, where the net's parameters are."""
         self.state = {name: to_device(array, device) for name, array in self.state.items()}
 
-    def step(self, rate):
-        """Move every parameter that has a gradient; `rate` is the learning rate of this step."""
+    def step(self, rate, grads=None):
+        """Move every parameter; `rate` is the learning rate of this step.
+
+        `grads` are the gradients by the names of the parameters, by default those of the net.
+        """
         self.steps += 1
-        params, grads = self.net.params, self.net.grads
+        params, grads = self.net.params, self.net.grads if grads is None else grads
         for name in self.names:
-            part = name.rpartition("/")[2]
+            layer, _, part = name.rpartition("/")
             own = (self.state[f"{kind}/{name}"] for kind in self.kinds)
             own_rate = rate * (self.bias_rate if part == "bias" else 1)
+            own_rate *= self.layer_rates.get(layer, 1)
             decay = self.decay if part == "weights" else 0
             self._move(params[name], grads[name], *own, own_rate, decay)
 
@@ -56,12 +64,15 @@ class SGD(Optimizer):
     net : Graph
     momentum, decay, bias_rate : float
     nesterov : bool
+    layer_rates : dict, optional
     """
 
     kinds = ("velocity",)
 
-    def __init__(self, net, momentum=0.9, decay=5e-4, bias_rate=1.0, nesterov=False):
-        super().__init__(net, decay, bias_rate)
+    def __init__(
+        self, net, momentum=0.9, decay=5e-4, bias_rate=1.0, nesterov=False, layer_rates=None
+    ):
+        super().__init__(net, decay, bias_rate, layer_rates)
         self.momentum = momentum
         self.nesterov = nesterov
 
@@ -76,6 +87,7 @@ class AdamW(Optimizer):
     ----------
     net : Graph
     decay, bias_rate : float
+    layer_rates : dict, optional
     betas : pair of floats
         Of the running averages of the gradient and of its square.
     eps : float
@@ -83,8 +95,10 @@ class AdamW(Optimizer):
 
     kinds = ("mean", "square")
 
-    def __init__(self, net, decay=5e-4, bias_rate=1.0, betas=(0.9, 0.999), eps=1e-8):
-        super().__init__(net, decay, bias_rate)
+    def __init__(
+        self, net, decay=5e-4, bias_rate=1.0, layer_rates=None, betas=(0.9, 0.999), eps=1e-8
+    ):
+        super().__init__(net, decay, bias_rate, layer_rates)
         self.betas = betas
         self.eps = eps
 
@@ -127,24 +141,3 @@ class RunningAverage:
             for key, w in node.layer.params.items():
                 name = f"{node.name}/{key}"
                 node.layer.params[key], self.state[name] = self.state[name], w
-
-
-def poly_rate(step, steps, base, warm_up=0, power=0.9):
-    """The learning rate of a step: a linear rise, then base * (1 - progress) ** power.
-
-    Parameters
-    ----------
-    step : int
-        From 0.
-    steps : int
-        Of the whole training; from there on the rate is 0.
-    base : float
-        The largest rate, of the steps `warm_up` - 1 and `warm_up`.
-    warm_up : int
-        Steps of the rise, from base / warm_up.
-    power : float
-    """
-    if step < warm_up:
-        return base * (step + 1) / warm_up
-    progress = (step - warm_up) / max(1, steps - warm_up)
-    return base * (1 - min(1, progress)) ** power
