@@ -44,7 +44,18 @@ def read_classes(root):
     DataError
         If classes.json is missing or makes no sense.
     """
-    path = pathlib.Path(root) / "classes.json"
+    return read_classes_file(pathlib.Path(root) / "classes.json")
+
+
+def read_classes_file(path):
+    """The classes that a file like classes.json names.
+
+    Raises
+    ------
+    DataError
+        If it is missing or makes no sense.
+    """
+    path = pathlib.Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -86,8 +97,21 @@ def find_pairs(root, split):
     DataError
         If there are none, or a photo has no labels; all those are named.
     """
-    images = pathlib.Path(root) / "images" / split
-    labels = pathlib.Path(root) / "labels" / split
+    root = pathlib.Path(root)
+    return match_pairs(root / "images" / split, root / "labels" / split)
+
+
+def match_pairs(images, labels):
+    """The photos in folder `images` with the label maps of their names in folder `labels`.
+
+    Sorted by name; hidden files are left out.
+
+    Raises
+    ------
+    DataError
+        If there are none, or a photo has no labels; all those are named.
+    """
+    images, labels = pathlib.Path(images), pathlib.Path(labels)
     try:
         photos = sorted(
             path for path in images.iterdir()
