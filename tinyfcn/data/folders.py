@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .images import EXTENSIONS, MAX_PIXELS, ImageError, check_file, printable, read_photo
+from .images import (
+    EXTENSIONS, MAX_PIXELS, ImageError, check_file, opening, printable, read_photo)
 
 
 class DataError(ValueError):
@@ -143,7 +144,7 @@ def read_labels(path, classes, ignore_label):
     except ImageError as error:
         raise DataError(str(error)) from None
     try:
-        with warnings.catch_warnings():
+        with opening, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(path, formats=["PNG"])
         with image:
