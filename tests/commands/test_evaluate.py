@@ -35,7 +35,7 @@ def net(tmp_path, monkeypatch):
     path = tmp_path / "net.h5"
     path.write_bytes(b"any")
     monkeypatch.setattr(loading, "load_model", lambda path, **options: ColourNet())
-    monkeypatch.setattr(models, "fold_batch_norm", lambda net: net)
+    monkeypatch.setattr(models, "prepare", lambda net: net)
     return path
 
 

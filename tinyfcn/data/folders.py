@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from .images import EXTENSIONS, MAX_PIXELS, ImageError, check_file, printable, read_photo
+from .images import (
+    EXTENSIONS, MAX_PIXELS, ImageError, check_file, opening, printable, read_photo)
 
 
 class DataError(ValueError):
@@ -44,7 +45,18 @@ def read_classes(root):
     DataError
         If classes.json is missing or makes no sense.
     """
-    path = pathlib.Path(root) / "classes.json"
+    return read_classes_file(pathlib.Path(root) / "classes.json")
+
+
+def read_classes_file(path):
+    """The classes that a file like classes.json names.
+
+    Raises
+    ------
+    DataError
+        If it is missing or makes no sense.
+    """
+    path = pathlib.Path(path)
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -86,8 +98,21 @@ def find_pairs(root, split):
     DataError
         If there are none, or a photo has no labels; all those are named.
     """
-    images = pathlib.Path(root) / "images" / split
-    labels = pathlib.Path(root) / "labels" / split
+    root = pathlib.Path(root)
+    return match_pairs(root / "images" / split, root / "labels" / split)
+
+
+def match_pairs(images, labels):
+    """The photos in folder `images` with the label maps of their names in folder `labels`.
+
+    Sorted by name; hidden files are left out.
+
+    Raises
+    ------
+    DataError
+        If there are none, or a photo has no labels; all those are named.
+    """
+    images, labels = pathlib.Path(images), pathlib.Path(labels)
     try:
         photos = sorted(
             path for path in images.iterdir()
@@ -119,7 +144,7 @@ def read_labels(path, classes, ignore_label):
     except ImageError as error:
         raise DataError(str(error)) from None
     try:
-        with warnings.catch_warnings():
+        with opening, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(path, formats=["PNG"])
         with image:

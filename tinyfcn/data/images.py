@@ -39,7 +39,8 @@ _WHITE_IS_ZERO = 0
 _BAND = 256                         # rows converted at a time, to need little memory
 
 _log = logging.getLogger(__name__)
-_opening = threading.Lock()
+# Held by whoever opens an image with warnings caught, which Python does for all threads at once.
+opening = threading.Lock()
 
 
 class ImageError(ValueError):
@@ -162,7 +163,7 @@ def scale_to_8_bits(values, full_range=None):
 def _open(file):
     # The filter of warnings belongs to the whole process: it is replaced for as short as the
     # header takes to read, and by one thread at a time.
-    with _opening, warnings.catch_warnings():
+    with opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return Image.open(file, formats=FORMATS)
