@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import re
+import shutil
 import sys
 
 DONE, FAILED, USAGE, WEIGHTS, INTERRUPTED = 0, 1, 2, 3, 130
@@ -231,21 +232,41 @@ def _write(stream, text):
 @contextlib.contextmanager
 def progress(total, what):
     """Give a function that shows on stderr, if that is a terminal, how many are done."""
+    with status() as show:
+        yield lambda done: show(f"{done}/{total} {what}")
+
+
+@contextlib.contextmanager
+def status():
+    """Give a function that shows a line on stderr, if that is a terminal, in place of the last."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda done: None
+        yield lambda line: None
         return
 
-    def show(done):
+    def show(line):
+        columns = shutil.get_terminal_size().columns
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"\r{done}/{total} {what}")
+            sys.stderr.write(f"\r{line[:columns - 1]}\x1b[K")
             sys.stderr.flush()
 
     try:
         yield show
     finally:
-        with contextlib.suppress(OSError):
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        show("")
+
+
+def bar(done, total, width=20):
+    """How much is done, drawn: such as [=====     ]."""
+    filled = width * done // max(1, total)
+    return f"[{'=' * filled:{width}}]"
+
+
+def duration(seconds):
+    """Such as 40 s, 12 min or 3 h 05 min."""
+    minutes = round(seconds / 60)
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ class WeightFile(NamedTuple):
             self.tensors.read_into(name, array)
 
 
-def load_weights(net, path, layout=None, allow_partial=False):
+def load_weights(net, path, layout=None, allow_partial=False, start=False):
     """Fill a net with the tensors of a file, whichever project it comes from.
 
     Every parameter must be in the file with its shape, and the file must hold nothing else, but
@@ -76,6 +76,10 @@ def load_weights(net, path, layout=None, allow_partial=False):
         by its tensors' names and shapes.
     allow_partial : bool
         Load what fits, and only warn of what is missing, unused or misshaped.
+    start : bool
+        It is to start another training: score and upsampling layers that an FCN's file lacks, or
+        has for another number of classes, keep what they are, and those that the net lacks are
+        left out. So FCN-16s starts from FCN-32s, and a net for a data set from that for another.
 
     Returns
     -------
@@ -94,10 +98,10 @@ def load_weights(net, path, layout=None, allow_partial=False):
     if net.device != CPU:
         device = net.device
         try:
-            return load_weights(net.to(CPU), path, layout, allow_partial)
+            return load_weights(net.to(CPU), path, layout, allow_partial, start)
         finally:
             net.to(device)
-    return _load(net, _open(path, layout, net.params), allow_partial)
+    return _load(net, _open(path, layout, net.params), allow_partial, start)
 
 
 def load_model(path, model=None, layout=None, allow_partial=False):
@@ -213,10 +217,10 @@ def _open(path, layout=None, params=()):
     return WeightFile(path, about, tensors, tensors.shapes)
 
 
-def _load(net, file, allow_partial=False):
+def _load(net, file, allow_partial=False, start=False):
     params = net.params
     stored = dict(file.shapes)
-    starts = _starts(net, file, stored)
+    starts = _starts(net, file, stored, start)
     biases = {name: skip for name, skip in UPSAMPLING_BIASES.items() if name in stored
               and file.tensors is not None and skip in params and stored.get(skip) == stored[name]}
     for name in biases:
@@ -244,7 +248,8 @@ def _load(net, file, allow_partial=False):
     if problems:
         logger.warning("%s: does not fit %s, loaded in part: %s", file.path, net.name, problems)
     if starts:
-        what = "the convolutions alone" if "fc6/weights" in starts else "a classifier"
+        what = "other scores" if "score_fr/weights" in file.shapes else \
+            "the convolutions alone" if "fc6/weights" in starts else "a classifier"
         logger.info("%s: holds %s: %s keep their start, for training", file.path, what,
                     ", ".join(dict.fromkeys(name.rpartition("/")[0] for name in starts)))
     for name in fitting:
@@ -257,7 +262,7 @@ def _load(net, file, allow_partial=False):
     return file.about
 
 
-def _starts(net, file, stored):
+def _starts(net, file, stored, start):
     """The parameters that keep their start; takes out of `stored` what the net has no use for."""
     def drop(*layers):
         for name in [name for name in stored if name.rpartition("/")[0] in layers]:
@@ -274,6 +279,16 @@ def _starts(net, file, stored):
                     raise weights_error(file.path, f"does not fit {net.name}: {layer} is "
                                                    f"{factor:g}, not {node.factor:g}")
                 drop(layer)
+    if start and "score_fr/weights" in params and "score_fr/weights" in stored:
+        def fits(name):
+            name = UPSAMPLING_BIASES.get(name, name)
+            return name in params and stored.get(name) == params[name].shape
+
+        others = [name for name in {**params, **stored}
+                  if name.rpartition("/")[0] in SCORES and not fits(name)]
+        for name in others:
+            stored.pop(name, None)
+        return [name for name in others if name in params]
     if "score_fr/weights" not in params or "score_fr/weights" in stored:
         return []
     drop(CLASSES)
@@ -316,7 +331,8 @@ def _settings(net, file):
     classes = net.arguments.get("classes")
     channels = net.arguments.get("in_channels", 3)
     segments = "score_fr/weights" in net.params
-    same_classes = not segments or "score_fr/weights" in file.shapes
+    same_classes = not segments or (
+        file.shapes.get("score_fr/weights") == net.params["score_fr/weights"].shape)
     if file.tensors is None:
         about = file.about
         if not same_classes:  # the classes are the classifier's

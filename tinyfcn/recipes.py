@@ -29,7 +29,7 @@ class Recipe:
         Over the labelled pixels; the authors' nets train on the sum.
     rate : float
         Largest learning rate, after `warm_up` steps; then it follows the schedule.
-    schedule, power, gamma, drop
+    schedule, power, gamma, drop_every
         As `schedules.learning_rate` takes them.
     optimizer : "sgd" or "adamw"
     momentum, decay : float
@@ -71,7 +71,7 @@ class Recipe:
     schedule: str = "poly"
     power: float = 0.9
     gamma: float = 0.1
-    drop: int | None = None
+    drop_every: int | None = None
     nesterov: bool = False
     bias_rate: float = 1.0
     layer_rates: dict = dataclasses.field(default_factory=dict)
@@ -99,7 +99,7 @@ class Recipe:
             "schedule": self.schedule in SCHEDULES,
             "power": _is_positive(self.power),
             "gamma": _is_positive(self.gamma),
-            "drop": self.drop is None or _is_whole(self.drop, 1),
+            "drop_every": self.drop_every is None or _is_whole(self.drop_every, 1),
             "nesterov": isinstance(self.nesterov, bool),
             "bias_rate": _is_positive(self.bias_rate),
             "layer_rates": isinstance(self.layer_rates, dict)

@@ -5,14 +5,16 @@ import math
 SCHEDULES = ("poly", "cosine", "step", "constant")
 
 
-def learning_rate(step, steps, base, schedule="poly", warm_up=0, power=0.9, gamma=0.1, drop=None):
+def learning_rate(
+    step, steps, base, schedule="poly", warm_up=0, power=0.9, gamma=0.1, drop_every=None
+):
     """The learning rate of a step: a linear rise, then what the schedule says.
 
     With progress from 0, after the rise, to 1, where the training ends::
 
         poly       base * (1 - progress) ** power
         cosine     base * (1 + cos(pi * progress)) / 2
-        step       base * gamma ** (step // drop)
+        step       base * gamma ** (step // drop_every)
         constant   base
 
     The names and formulas of poly and step are those of Caffe's solvers; cosine is that of
@@ -32,7 +34,7 @@ def learning_rate(step, steps, base, schedule="poly", warm_up=0, power=0.9, gamm
         Steps of the rise, from base / warm_up.
     power : float
     gamma : float
-    drop : int, optional
+    drop_every : int, optional
         By default a third of all steps.
     """
     if step < warm_up:
@@ -43,5 +45,5 @@ def learning_rate(step, steps, base, schedule="poly", warm_up=0, power=0.9, gamm
     if schedule == "cosine":
         return base * (1 + math.cos(math.pi * progress)) / 2
     if schedule == "step":
-        return base * gamma ** (step // (drop or max(1, -(-steps // 3))))
+        return base * gamma ** (step // (drop_every or max(1, -(-steps // 3))))
     return base

@@ -1,44 +1,22 @@
 """Train a net on a data set: `python -m tinyfcn.train --data DIR -o RUN`
 
-Into the folder RUN it writes, after each epoch, a checkpoint, the log, and the best net so far;
-`--resume RUN` goes on from there. Exit codes: 0 fine, 1 the training failed, 2 usage, 3 weights,
-130 interrupted.
+Into the folder RUN it writes, after each epoch, a checkpoint, the log, and the last and the best
+net so far; `--resume RUN` goes on from there. Exit codes: 0 fine, 1 the training failed, 2 usage,
+3 weights, 130 interrupted.
 """
 
 # What takes long to import is imported by the functions that need it, so that --help answers at
 # once and an interrupt at any time is answered by one line.
-import argparse
+import functools
 import os
 import shlex
 import sys
 import tempfile
+import time
 
-from . import console
+from . import console, training_options
 
 PROGRAM = "tinyfcn-train"
-
-# A new run's options; those of a Recipe and of the net by their names there.
-RECIPE = {
-    "epochs": 100,
-    "batch": 4,
-    "crop": [288, 384],
-    "rate": 0.05,
-    "warm_up": 100,
-    "optimizer": "sgd",
-    "momentum": 0.9,
-    "average": 0.0,
-    "decay": 5e-4,
-    "balance": False,
-    "seed": 0,
-}
-NET = {
-    "width": 0.25,
-    "fc_channels": 384,
-    "batch_norm": False,
-    "upsampling": "fixed",
-    "dropout": 0.3,
-}
-OTHERS = {"data": None, "output": None, "model": "fcn8s", "init": None}
 
 # The mean and spread of ImageNet's photos, as is usual; any photos are like them.
 PREPROCESSING = {
@@ -51,69 +29,7 @@ PREPROCESSING = {
 
 def main(argv=None):
     """Run the command with these arguments (sys.argv's by default) and return its exit code."""
-    return console.run(PROGRAM, _parse, _run, argv)
-
-
-def _parse(argv):
-    parser = console.OneLineParser(
-        prog=PROGRAM,
-        allow_abbrev=False,
-        description="Train a VGG FCN on photos with label maps: DIR/images/train/NAME.jpg, "
-        "DIR/labels/train/NAME.png (8-bit, a class index per pixel), the same for the split val, "
-        'and DIR/classes.json ({"names": [...], "colours": [[r, g, b], ...], "ignore": 255}). '
-        "After each epoch RUN holds checkpoint.h5, best.h5 (by mean IU on val) and log.csv, and "
-        "a line of the log goes to stdout.",
-        epilog="Exit codes: 0 fine, 1 the training failed, 2 usage, 3 weights, 130 interrupted.",
-    )
-    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
-    console.add_device_options(parser)
-    group = parser.add_argument_group("a new run")
-
-    def add(*names, help, **settings):
-        option = names[-1].lstrip("-").replace("-", "_")
-        default = {**RECIPE, **NET, **OTHERS}[option]
-        if default is not None and default is not False:
-            shown = " ".join(map(str, default)) if isinstance(default, list) else default
-            help += f" (default: {shown})"
-        # Absent where it isn't given: with --resume none may be.
-        group.add_argument(*names, help=help, default=argparse.SUPPRESS, **settings)
-
-    add("--data", metavar="DIR", help="the data set")
-    add("-o", "--output", metavar="RUN", help="the run's folder, made if it is missing")
-    add("--model", choices=console.MODELS, help="the net")
-    add("--init", metavar="FILE", help="begin with the weights of such a net or of a classifier")
-    width = console.number(float, 0, 16, above=True)
-    add("--width", type=width, metavar="X", help="scales VGG's channels")
-    channels = console.number(int, 1, 65536)
-    add("--fc-channels", type=channels, metavar="N", help="channels of fc6 and fc7")
-    add("--batch-norm", action="store_true", help="after each convolution of VGG")
-    add("--upsampling", choices=("fixed", "learned"), help="bilinear, or beginning there")
-    share = console.number(float, 0, 1, below=True)
-    add("--dropout", type=share, metavar="X", help="after fc6 and fc7")
-    add("--epochs", type=console.number(int, 1), metavar="N", help="how often each photo is seen")
-    add("--batch", type=console.number(int, 1), metavar="N", help="photos a step")
-    side = console.number(int, 1, 8192)
-    add("--crop", type=side, nargs=2, metavar=("H", "W"), help="size of the views")
-    rate = console.number(float, 0, 1e6, above=True)
-    add("--rate", type=rate, metavar="X", help="top learning rate")
-    add("--warm-up", type=console.number(int, 0), metavar="N", help="steps up to that rate")
-    add("--optimizer", choices=("sgd", "adamw"), help="how the net follows its gradient")
-    add("--momentum", type=console.number(float, 0, 1, below=True), metavar="X", help="of SGD")
-    average = console.number(float, 0, 1, below=True)
-    add("--average", type=average, metavar="X",
-        help="keep so much of a running average of the net each step, and score that")
-    add("--decay", type=console.number(float, 0, 1e6), metavar="X", help="of weights, towards zero")
-    add("--balance", action="store_true", help="weigh rare classes up")
-    add("--seed", type=console.number(int, 0, 2**31), metavar="N", help="of all that is random")
-
-    given = parser.parse_args(argv)
-    new = [name for name in vars(given) if name not in ("resume", "device", "precision")]
-    if given.resume is not None and new:
-        option = new[0].replace("_", "-")
-        parser.error(f"--{option} belongs to a new run; --resume goes on as the run was started")
-    if given.resume is None and not {"data", "output"} <= set(new):
-        parser.error("a new run needs --data and --output, an old one --resume")
-    return argparse.Namespace(**{**RECIPE, **NET, **OTHERS, **vars(given)})
+    return console.run(PROGRAM, functools.partial(training_options.parse, PROGRAM), _run, argv)
 
 
 def _run(options):
@@ -131,91 +47,161 @@ def _run(options):
 
 
 def _train(options, folder):
-    from . import training
-    from .data.folders import DataError, read_pair
-    from .data.images import ImageError, printable
+    from . import runs, stages
+    from .data.folders import DataError
+    from .data.images import ImageError
     from .weights import WeightsError
 
     device = console.use_device(options)
     config = _config(options)
-    recipe = config["recipe"]
-    classes, train_pairs, val_pairs = _find_data(config["data"], recipe)
-    net = _build_net(config, classes, folder)
-    labels = len(classes.names), classes.ignore_label
+    planned = stages.runs_of(config, folder)
+    classes, photos, val_pairs = _find_data(config["data"], planned)
+    # What is wrong with a net is found before a folder is made.
+    nets = [_build_net(*run, classes) for run in planned[:1]]
+    _check_recipe(config, planned, classes, val_pairs, folder)
     try:
-        photos = []
-        with console.progress(len(train_pairs) + len(val_pairs), "photos read") as show:
-            for pair in train_pairs:
-                photos.append(read_pair(pair, *labels))
-                show(len(photos))
-            # A bad one shall not end the run after its first epoch.
-            for done, pair in enumerate(val_pairs, len(photos) + 1):
-                read_pair(pair, *labels)
-                show(done)
+        _read_all(photos, val_pairs, classes)
         _check_writable(folder)
-        if options.resume is None:
-            stored = {**config, "recipe": {name: getattr(options, name) for name in RECIPE}}
-            training.write_config(folder, stored)
-        size = sum(array.size for array in net.params.values())
-        console.say(
-            f"{PROGRAM}: {net.name}, {size / 1e6:.2f} M parameters; {len(photos)} photos to train "
-            f"on, {len(val_pairs)} to validate"
-        )
-        rows = training.train(
-            net, photos, val_pairs, classes.ignore_label, recipe, folder, _report, device
-        )
+        with runs.locked(folder):
+            if options.resume is None:
+                runs.write_config(folder, _stored(config))
+            for number, (each, inner) in enumerate(planned):
+                net = nets.pop() if nets else _build_net(each, inner, classes)
+                stage = f"{each['model']} " if config["stages"] else ""
+                if inner == folder:
+                    _train_one(net, each, inner, stage, photos, val_pairs, options, device)
+                    continue
+                _check_writable(inner)
+                with runs.locked(inner):
+                    if not runs.has_run(inner):
+                        runs.write_config(inner, _stored(each))
+                    _train_one(net, each, inner, stage, photos, val_pairs, options, device)
     except WeightsError as error:
         raise console.CommandError(error, console.WEIGHTS) from None
-    except (DataError, ImageError, training.TrainingError) as error:
+    except (DataError, ImageError, runs.TrainingError) as error:
         raise console.CommandError(error, console.FAILED) from None
-    best = printable(os.path.join(folder, training.BEST))
-    console.say(f"{PROGRAM}: done, {len(rows)} epochs: {best}")
+
+
+def _train_one(net, config, folder, stage, photos, val_pairs, options, device):
+    from . import runs, tasks, training
+    from .data.images import printable
+
+    size = sum(array.size for array in net.params.values())
+    console.say(
+        f"{PROGRAM}: {net.name}, {size / 1e6:.2f} M parameters; {len(photos)} photos to train on, "
+        f"{len(val_pairs)} to validate"
+    )
+    task = tasks.Segmentation(val_pairs, net.ignore_label)
+    with console.status() as status:
+        reporter = _Reporter(stage, status, len(val_pairs))
+        rows = training.train(
+            net, photos, task, net.ignore_label, config["recipe"], folder, device=device,
+            workers=options.workers, save_minutes=options.save_every, report=reporter.report,
+            show=reporter.show, say=lambda line: console.say(f"{PROGRAM}: {line}"),
+        )
+    best = printable(os.path.join(folder, runs.BEST))
+    console.say(f"{PROGRAM}: {stage}done, {len(rows)} epochs: {best}")
+
+
+class _Reporter:
+    """Shows how far a training is: a line an epoch on stdout, and a bar on a terminal."""
+
+    def __init__(self, stage, status, val_photos):
+        self.stage, self.status, self.val_photos = stage, status, val_photos
+        self.shown, self.progress = 0.0, None
+
+    def show(self, progress):
+        self.progress = progress
+        if time.monotonic() - self.shown < 0.1:
+            return
+        self.shown = time.monotonic()
+        head = f"{self.stage}epoch {progress.epoch}/{progress.epochs}"
+        if progress.scoring:
+            self.status(f"{head}  {console.bar(progress.scoring, self.val_photos)}  scoring "
+                        f"{progress.scoring}/{self.val_photos}")
+            return
+        self.status(
+            f"{head}  {console.bar(progress.step, progress.steps)} step {progress.step}/"
+            f"{progress.steps}  loss {progress.loss:.4g}  {progress.images_per_second:.1f} images/s"
+            f"  {console.duration(progress.seconds_left or 0)} left"
+        )
+
+    def report(self, row):
+        epochs, left = row["epoch"], ""
+        if self.progress is not None:
+            epochs = self.progress.epochs
+            left = f"  {console.duration(self.progress.seconds_left or 0)} left"
+        score = row.get("val_mean_iu")
+        score = f"  val mean IU {100 * score:.2f} %" if score is not None else ""
+        self.status("")
+        console.print_result(
+            PROGRAM,
+            f"{self.stage}epoch {row['epoch']}/{epochs}  loss {row['loss']:.5g}{score}  rate "
+            f"{row['rate']:.4g}  {row['images_per_second']:.1f} images/s  waited "
+            f"{row['seconds_waited_for_data']:.1f} s for data{left}",
+        )
 
 
 def _config(options):
     """All that decides how the run goes: what the options say, or what `config.json` holds."""
+    from . import runs
     from .data.images import printable
-    from .training import Recipe, TrainingError, has_run, read_config
 
     if options.resume is not None:
         try:
-            return read_config(options.resume)
-        except TrainingError as error:
+            return runs.read_config(options.resume)
+        except runs.TrainingError as error:
             raise console.CommandError(error, console.USAGE) from None
-    if has_run(options.output):
+    if runs.has_run(options.output):
         raise console.CommandError(
             f"{printable(options.output)}: there is a run already; --resume goes on with it",
             console.USAGE,
         )
-    return {
-        "model": options.model,
-        "data": os.path.abspath(options.data),
-        "init": options.init and os.path.abspath(options.init),
-        "net": {name: getattr(options, name) for name in NET},
-        "recipe": Recipe(**{name: getattr(options, name) for name in RECIPE}),
-    }
+    return training_options.config(options)
 
 
-def _find_data(root, recipe):
+def _stored(config):
+    """A config as it is kept in a file."""
+    recipe = config["recipe"]
+    return {**config, "recipe": {name: getattr(recipe, name) for name in training_options.RECIPE}}
+
+
+def _find_data(root, planned):
+    """The classes, the photos to train on, not yet read, and the pairs to validate."""
+    from . import recipes
     from .data.folders import DataError, find_pairs, read_classes
-    from .training import TrainingError, steps_per_epoch
+    from .data.loader import PairReader
 
     try:
         classes = read_classes(root)
         train_pairs = find_pairs(root, "train")
         has_val = os.path.isdir(os.path.join(root, "images", "val"))
         val_pairs = find_pairs(root, "val") if has_val else []
-        steps_per_epoch(train_pairs, recipe)
-    except (DataError, TrainingError) as error:
+        for config, _ in planned:
+            recipes.plan(len(train_pairs), config["recipe"])
+    except ValueError as error:  # a DataError, or too few photos
         raise console.CommandError(error, console.USAGE) from None
-    return classes, train_pairs, val_pairs
+    return classes, PairReader(train_pairs, len(classes.names), classes.ignore_label), val_pairs
 
 
-def _build_net(config, classes, folder):
+def _read_all(photos, val_pairs, classes):
+    """Read every photo and label map: a bad one shall not end the run after its first epoch."""
+    from .data.folders import read_pair
+
+    with console.progress(len(photos) + len(val_pairs), "photos read") as show:
+        for index in range(len(photos)):
+            photos[index]
+            show(index + 1)
+        for done, pair in enumerate(val_pairs, len(photos) + 1):
+            read_pair(pair, len(classes.names), classes.ignore_label)
+            show(done)
+
+
+def _build_net(config, folder, classes):
     """The net as the run begins, or began; a checkpoint's weights come later."""
     from . import loading, models
     from .data.images import printable
-    from .training import CHECKPOINT, CONFIG
+    from .runs import CHECKPOINT, CONFIG
     from .weights import WeightsError
 
     try:
@@ -237,12 +223,32 @@ def _build_net(config, classes, folder):
     if config["init"] and not os.path.exists(os.path.join(folder, CHECKPOINT)):
         try:
             # The weights expect what they were trained on, so its preprocessing holds too.
-            loading.load_weights(net, config["init"])
+            loading.load_weights(net, config["init"], start=True)
         except WeightsError as error:
             raise console.CommandError(error, console.WEIGHTS) from None
     net.class_names, net.colours = classes.names, classes.colours
     net.ignore_label = classes.ignore_label
     return net
+
+
+def _check_recipe(config, planned, classes, val_pairs, folder):
+    """Refuse what the recipe asks of a net or of data that do not have it."""
+    from . import models
+
+    recipe = config["recipe"]
+    weights = recipe.class_weights
+    try:
+        for pattern in (*recipe.freeze, *recipe.layer_rates):
+            for each, _ in planned:
+                tiny = {**each["net"], "width": 1 / 64, "fc_channels": 1, "init": None}
+                models.BY_NAME[each["model"]](**tiny).matching(pattern)
+        if isinstance(weights, (list, tuple)) and len(weights) != len(classes.names):
+            raise ValueError(
+                f"{len(weights)} class weights for {len(classes.names)} classes")
+        if recipe.early_stop and not val_pairs:
+            raise ValueError("--early-stop needs a val split")
+    except ValueError as error:
+        raise console.CommandError(error, console.USAGE) from None
 
 
 def _check_writable(folder):
@@ -256,10 +262,6 @@ def _check_writable(folder):
         raise console.CommandError(
             f"{printable(folder)}: cannot write to this folder: {error.strerror}", console.USAGE
         ) from None
-
-
-def _report(row):
-    console.print_result(PROGRAM, "  ".join(f"{name} {value}" for name, value in row.items()))
 
 
 if __name__ == "__main__":

@@ -1,397 +1,312 @@
-"""Training a net on a data set, epoch after epoch, in a folder from which it can go on.
+"""Training a net on a data set, step after step, in a folder from which it can go on.
 
-The folder holds ``checkpoint.h5`` (parameters, momentum and how far it got, after each epoch),
-``best.h5`` (the net with the best mean IU on the val split so far, ready for use), ``config.json``
-(how it was started) and ``log.csv`` (a row an epoch). All randomness is a function of the seed, the
-epoch and the step, so a run that goes on from a checkpoint makes the same steps as one that was
-never stopped. Each file is replaced in one step: there is always a whole checkpoint to go on from.
+The folder holds ``checkpoint.h5``, all there is to go on from; ``last.h5`` and ``best.h5``, the net
+as it is and as it scored best on val, both ready for use; ``log.csv``, a row an epoch, and
+``curve.png``, which draws it; and in ``samples/`` what the net sees on some val photos, epoch by
+epoch. All randomness is a function of the seed and the step, so a run that goes on from a
+checkpoint makes the same steps as one that was never stopped. Each file is replaced in one step:
+there is always a whole checkpoint to go on from.
 """
 
-import concurrent.futures
 import contextlib
-import csv
 import dataclasses
 import io
-import json
-import math
-import os
 import pathlib
 import time
+from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from . import loading, metrics, weights
-from .arrays import CPU, synchronize, to_device, to_host
-from .data.augmentation import random_view
+from . import checkpoints, curves, loading, recipes, runs, weights
+from .arrays import CPU, synchronize
 from .data.folders import DataError
-from .data.images import ImageError, printable
-from .data.outputs import staged_files
+from .data.images import ImageError
+from .data.loader import Loader
 from .data.transforms import preprocess
-from .evaluation import evaluate
-from .losses import median_frequency_weights, softmax_loss
-from .models import fold_batch_norm
-from .optimizers import SGD, AdamW, RunningAverage, poly_rate
-from .weights.errors import weights_error
-
-CHECKPOINT, BEST, CONFIG, LOG = "checkpoint.h5", "best.h5", "config.json", "log.csv"
-AVERAGE = "average/"
+from .interrupts import Interrupts
+from .learner import Learner, broken_parameters
+from .losses import median_frequency_weights, moderate_weights
+from .runs import TrainingError
+from .schedules import learning_rate
 
 
-class TrainingError(RuntimeError):
-    """Training that cannot go on; the message is one line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """How to train: everything but the net and the data. A ValueError says what makes no sense.
+class Progress(NamedTuple):
+    """Where a training is.
 
     Attributes
     ----------
-    epochs, batch : int
-    crop : (h, w) of the random views, in pixels
-    rate : float
-        Largest learning rate, after `warm_up` steps; then it falls by poly decay to zero.
-    optimizer : "sgd" or "adamw"
-    momentum, decay : float
-        SGD's momentum, the decay of either.
-    average : float
-        0, or how much of the running average of the parameters each step keeps: the average is
-        then what is scored on val and kept as the best net.
-    balance : bool
-        Weigh classes by `losses.median_frequency_weights`.
-    seed : int
+    epoch, epochs, step, steps : int
+        The epoch under way, from 1, and the steps done of those of the whole training.
+    loss : float
+        Mean of the epoch so far.
+    images_per_second : float
+    seconds_left : float or None
+        Of the whole training, scoring included; None before anything is done.
+    scoring : int
+        How many val photos are scored, between epochs; else 0.
     """
 
-    epochs: int = 100
-    batch: int = 4
-    crop: tuple = (288, 384)
-    rate: float = 0.05
-    warm_up: int = 100
-    optimizer: str = "sgd"
-    momentum: float = 0.9
-    average: float = 0.0
-    decay: float = 5e-4
-    balance: bool = False
-    seed: int = 0
-
-    def __post_init__(self):
-        sides = self.crop if isinstance(self.crop, (list, tuple)) else ()
-        fits = {
-            "epochs": _is_whole(self.epochs, 1),
-            "batch": _is_whole(self.batch, 1),
-            "crop": len(sides) == 2 and all(_is_whole(side, 1) for side in sides),
-            "rate": _is_number(self.rate) and self.rate > 0,
-            "warm_up": _is_whole(self.warm_up, 0),
-            "momentum": _is_number(self.momentum) and 0 <= self.momentum < 1,
-            "optimizer": self.optimizer in ("sgd", "adamw"),
-            "average": _is_number(self.average) and 0 <= self.average < 1,
-            "decay": _is_number(self.decay) and self.decay >= 0,
-            "balance": isinstance(self.balance, bool),
-            "seed": _is_whole(self.seed, 0),
-        }
-        for name, fit in fits.items():
-            if not fit:
-                raise ValueError(f"{name} cannot be {getattr(self, name)!r}")
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    images_per_second: float
+    seconds_left: float | None
+    scoring: int
 
 
-def _is_whole(value, low):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= low
-
-
-def _is_number(value):
-    # Neither NaN nor an int that no float holds.
-    return isinstance(value, (int, float)) and -1e30 < value < 1e30
-
-
-def steps_per_epoch(photos, recipe):
-    """How many batches an epoch has; photos that fill no batch wait for another epoch.
-
-    Raises
-    ------
-    TrainingError
-        If the photos do not make a single batch.
-    """
-    steps = len(photos) // recipe.batch
-    if not steps:
-        raise TrainingError(f"{len(photos)} photos do not make a batch of {recipe.batch}")
-    return steps
-
-
-def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda row: None,
-          device=CPU):
+def train(net, photos, task, ignore_label, recipe, folder, *, device=CPU, workers=1,
+          save_minutes=10.0, report=lambda row: None, show=lambda progress: None,
+          say=lambda line: None):
     """Train a net, going on from the folder's checkpoint if there is one.
+
+    An interrupt (Ctrl-C, SIGTERM) saves a checkpoint after the step under way and ends it with a
+    KeyboardInterrupt; a second one ends it at once.
 
     Parameters
     ----------
     net : Graph
         Built as when the run began; modified in place.
-    photos : list of (photo, labels)
-        To train on: arrays (h, w, 3) and (h, w) of uint8, as `folders.read_pair` gives them.
-    val_pairs : sequence of folders.Pair
-        Without any the last net counts as the best.
+    photos : sequence of (photo, labels)
+        To train on: a list of arrays (h, w, 3) and (h, w) of uint8, or a `loader.PairReader`.
+    task : tasks.Segmentation
+        Or anything with its `measure`, `targets` and `score`.
     ignore_label : int
     recipe : Recipe
     folder : path
-        Must exist.
-    report : callable
-        Called with each epoch's row of the log, a dict.
+        Must exist, and be this process's own: see `runs.locked`.
     device : str
         Where to train, "cpu" or "cuda:N"; the net comes back at the end.
+    workers : int
+        Threads that make the batches.
+    save_minutes : float
+        Within an epoch a checkpoint is written whenever so much time has passed since the last.
+    report : callable
+        Called with each epoch's row of the log, a dict.
+    show : callable
+        Called with a `Progress` after each step and each val photo.
+    say : callable
+        Called with a line when the first interrupt arrives.
 
     Returns
     -------
     list of dict
-        The rows of all epochs, those before the checkpoint too.
+        The rows of all epochs, those before the checkpoint too. The net has the parameters of the
+        last step.
 
     Raises
     ------
     TrainingError
-        If there are fewer photos than a batch takes, the net is no longer finite, the checkpoint
+        If there are fewer photos than a batch takes, numbers are no longer finite, the checkpoint
         is of other data, or a file can't be written. The last checkpoint is still there.
     WeightsError
         If the checkpoint is damaged or of another net.
     DataError, ImageError
-        If a val pair can't be read.
+        If a photo or label map can't be read.
+    KeyboardInterrupt
     """
     folder = pathlib.Path(folder)
-    epoch_steps = steps_per_epoch(photos, recipe)
-    steps = epoch_steps * recipe.epochs
-    if recipe.optimizer == "adamw":
-        optimizer = AdamW(net, recipe.decay)
-    else:
-        optimizer = SGD(net, recipe.momentum, recipe.decay)
-    average = RunningAverage(net, recipe.average) if recipe.average else None
-    state = _resume(folder, net, optimizer, average, len(photos))
-    optimizer.steps = state["epoch"] * epoch_steps
-    net.to(device)
-    optimizer.to(device)
-    if average:
-        average.steps = optimizer.steps
-        average.to(device)
-
-    class_weights = None
-    if recipe.balance:
-        classes = net.arguments["classes"]
-        class_weights = median_frequency_weights((labels for _, labels in photos), classes)
-
-    # One thread prepares the next batch while this one is in the kernels. What overflows is found
-    # by looking at the loss and the parameters.
-    with concurrent.futures.ThreadPoolExecutor(1) as loader, np.errstate(all="ignore"):
-
-        def load(step):
-            if step == steps:
-                return None
-            return loader.submit(
-                _load_batch, photos, step, epoch_steps, net.preprocessing, ignore_label, recipe
-            )
-
-        upcoming = load(min(state["epoch"] * epoch_steps, steps))
-        for epoch in range(state["epoch"], recipe.epochs):
-            began, total, waited = time.perf_counter(), 0.0, 0.0
-            for step in range(epoch * epoch_steps, (epoch + 1) * epoch_steps):
-                asked = time.perf_counter()
-                x, labels = upcoming.result()
-                waited += time.perf_counter() - asked
-                upcoming = load(step + 1)
-                net.reseed(recipe.seed * steps + step)
-                scores = net.forward(to_device(x, device), keep=True)
-                loss, gscores = softmax_loss(scores, labels, ignore_label, class_weights)
-                net.backward(gscores, input_gradient=False)
-                loss = float(loss)  # a GPU goes on with backward meanwhile
-                if not math.isfinite(loss):
-                    raise TrainingError(
-                        f"the loss is {loss} at step {step + 1} of {steps}: try a lower rate"
-                    )
-                optimizer.step(poly_rate(step, steps, recipe.rate, recipe.warm_up))
-                if average:
-                    average.step()
-                total += loss
-            synchronize()
-            seconds = time.perf_counter() - began
-            # A checkpoint from which nothing can be learned must not replace a good one.
-            for name, array in net.params.items():
-                if not np.isfinite(to_host(array)).all():
-                    raise TrainingError(
-                        f"{name} is no longer finite after epoch {epoch + 1}: try a lower rate"
-                    )
-            row = {
-                "epoch": epoch + 1,
-                "loss": round(total / epoch_steps, 5),
-                "rate": round(poly_rate(step, steps, recipe.rate, recipe.warm_up), 6),
-                "images_per_second": round(epoch_steps * recipe.batch / seconds, 2),
-                "seconds_waited_for_data": round(waited, 2),
-            }
-            if average:
-                average.exchange()
-            if val_pairs:
-                row["val_mean_iu"] = _mean_iu(net, val_pairs, ignore_label)
-            state["epoch"] = epoch + 1
-            state["log"].append(row)
-            score = row.get("val_mean_iu") or 0.0
-            if score >= state["best"]:
-                state["best"] = score
-                _save_best(folder, net, {**dataclasses.asdict(recipe), **row})
-            if average:
-                average.exchange()
-            _save(folder, net, optimizer, average, state)
-            report(row)
-    net.to(CPU)
-    return state["log"]
-
-
-def _mean_iu(net, pairs, ignore_label):
-    """Of the whole val split; None where it has no labelled pixel."""
     try:
-        matrix = evaluate(fold_batch_norm(net), pairs, ignore_label)
+        plan = recipes.plan(len(photos), recipe)
+        learner = Learner(net, recipe, ignore_label, _class_weights(recipe, photos, net))
     except (DataError, ImageError):
         raise
-    except ValueError as error:  # the net's scores are not finite
-        raise TrainingError(f"{error}: try a lower rate") from None
-    mean_iu = metrics.scores(matrix)["mean_iu"]
-    return None if math.isnan(mean_iu) else round(mean_iu, 5)
-
-
-def _load_batch(photos, step, epoch_steps, preprocessing, ignore_label, recipe):
-    """The batch of a step: x (batch, crop_h, crop_w, 3) float32 and labels (batch, ...) uint8."""
-    epoch, index = divmod(step, epoch_steps)
-    order = np.random.default_rng([recipe.seed, epoch]).permutation(len(photos))
-    rng = np.random.default_rng([recipe.seed, epoch, index])
-    views = [
-        random_view(*photos[i], recipe.crop, rng, ignore_label)
-        for i in order[index * recipe.batch : (index + 1) * recipe.batch]
-    ]
-    x = np.stack([preprocess(photo, preprocessing) for photo, _ in views])
-    return x, np.stack([labels for _, labels in views])
-
-
-def _save_best(folder, net, facts):
-    try:
-        loading.save_model(net, folder / BEST, training=facts)
-    except weights.WeightsError as error:
+    except ValueError as error:
         raise TrainingError(str(error)) from None
+    state = checkpoints.load(folder, net, learner.arrays, len(photos), plan)
+    if state.log:  # what an end between two files may have left behind
+        _write_log(folder, state.log, task.measure)
+    learner.begin(state.step, device)
+    run = _Run(learner, task, folder, plan, state, report, show)
 
-
-def _all_arrays(net, optimizer, average):
-    """All that a checkpoint holds, by its names there."""
-    arrays = {**net.params, **optimizer.state}
-    if average:
-        arrays.update((AVERAGE + name, array) for name, array in average.state.items())
-    return arrays
-
-
-def _save(folder, net, optimizer, average, state):
-    arrays = _all_arrays(net, optimizer, average)
-    tensors = {name: to_host(array) for name, array in arrays.items()}
-    about = {
-        "model": net.name,
-        "arguments": net.arguments,
-        "preprocessing": net.preprocessing,
-        "training": state,
-    }
-    try:
-        weights.write(folder / CHECKPOINT, tensors, about)
-    except weights.WeightsError as error:
-        raise TrainingError(str(error)) from None
-    _write_log(folder, state["log"])
-
-
-def _write_log(folder, rows):
-    text = io.StringIO(newline="")
-    columns = dict.fromkeys(name for row in rows for name in row)
-    table = csv.DictWriter(text, columns, lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    _write_text(folder / LOG, text.getvalue())
-
-
-def _write_text(path, text):
-    try:
-        with staged_files() as stage:
-            stage(os.fspath(path), text.encode())
-    except OSError as error:
-        raise TrainingError(f"{printable(path)}: {error.strerror or error}") from None
-
-
-def _resume(folder, net, optimizer, average, photos):
-    """Fill net, optimizer and average from the folder's checkpoint, if any; return where it got to."""
-    # What a process that was killed had not finished writing.
-    for name in (CHECKPOINT, BEST):
-        for leftover in folder.glob(f".{name}.*.tmp"):
-            with contextlib.suppress(OSError):
-                leftover.unlink()
-    path = folder / CHECKPOINT
-    if not path.exists():
-        return {"epoch": 0, "best": -1.0, "log": [], "photos": photos}
-    targets = _all_arrays(net, optimizer, average)
-    shapes = {name: array.shape for name, array in targets.items()}
-    about = weights.describe(path)
-    loading.check_tensors(path, net.name, shapes, weights.shapes(path))
-    state = about.get("training")
-    if not _is_state(state):
-        raise weights_error(path, "does not say how far its training got")
-    if state.setdefault("photos", photos) != photos:
-        raise TrainingError(
-            f"{printable(path)}: the run began with {state['photos']} photos, now there are "
-            f"{photos}: it cannot go on as it would have"
-        )
-    weights.read_into(path, targets)
-    net.preprocessing = about.get("preprocessing", net.preprocessing)
-    _write_log(folder, state["log"])  # the last row may be missing
-    return state
-
-
-def _is_state(state):
-    return (
-        isinstance(state, dict)
-        and _is_whole(state.get("epoch"), 1)
-        and _is_number(state.get("best"))
-        and isinstance(state.get("log"), list)
-        and len(state["log"]) == state["epoch"]
-        and all(isinstance(row, dict) for row in state["log"])
+    loader = Loader(
+        photos, recipe.batch, recipe.crop, recipe.seed,
+        lambda photo: preprocess(photo, net.preprocessing), ignore_label=ignore_label,
+        workers=workers, first_step=plan.batches(state.step).start,
+        steps=plan.batches(plan.steps - 1).stop,
     )
+    # What overflows is found by looking at the loss and the parameters.
+    with Interrupts(say) as interrupts, np.errstate(all="ignore"):
+        if not run.finished():
+            with loader:
+                run.to_the_end(loader, interrupts, 60 * save_minutes)
+    net.to(CPU)
+    return state.log
 
 
-def has_run(folder):
-    """Whether there is a run in a folder, begun or further."""
-    return any(os.path.lexists(os.path.join(folder, name)) for name in (CONFIG, CHECKPOINT))
+def _class_weights(recipe, photos, net):
+    """What a pixel of each class counts, or None for all the same."""
+    classes = net.arguments["classes"]
+    if recipe.balance or recipe.class_weights == "median":
+        found = median_frequency_weights((labels for _, labels in photos), classes)
+        return moderate_weights(found) if recipe.balance else found
+    if recipe.class_weights is not None and len(recipe.class_weights) != classes:
+        raise ValueError(f"{len(recipe.class_weights)} class weights for {classes} classes")
+    return recipe.class_weights
 
 
-def write_config(folder, config):
-    """Keep in the folder what a run is started with.
+class _Run:
+    """The steps of a training from a state to the end, and what is written on the way."""
 
-    Raises
-    ------
-    TrainingError
-        If there is a run already, or the file can't be written.
-    """
-    if has_run(folder):
-        raise TrainingError(f"{printable(folder)}: there is a run already")
-    _write_text(pathlib.Path(folder) / CONFIG, json.dumps(config, indent=2) + "\n")
+    def __init__(self, learner, task, folder, plan, state, report, show):
+        self.learner, self.task, self.folder, self.plan, self.state = (
+            learner, task, folder, plan, state)
+        self.report, self.show = report, show
+        self.recipe = learner.recipe
+        self.began, self.first_step = time.monotonic(), state.step
+        self.saved = time.monotonic()
+
+    def finished(self):
+        """Whether all epochs are done, or as many without a better score as the recipe allows."""
+        log, patience = self.state.log, self.recipe.early_stop
+        scores = [_score(row, self.task.measure) for row in log if self.task.measure in row]
+        waited = len(scores) - 1 - scores.index(max(scores)) if scores else 0
+        return len(log) >= self.plan.epochs or 0 < patience <= waited
+
+    def to_the_end(self, loader, interrupts, save_seconds):
+        while not self.finished():
+            epoch = len(self.state.log)
+            while self.state.step < self.plan.epoch_end(epoch):
+                self.step(loader)
+                if interrupts.asked or time.monotonic() - self.saved > save_seconds:
+                    self.save()
+                interrupts.check()
+            self.end_epoch(interrupts)
+            interrupts.check()
+
+    def step(self, loader):
+        state, recipe, plan = self.state, self.recipe, self.plan
+        began, waited = time.monotonic(), loader.seconds_waited
+        total = plan.batches(plan.steps - 1).stop
+        batches = []
+        for number in plan.batches(state.step):
+            x, labels = _next_batch(loader)
+            batches.append((x, self.task.targets(labels), recipe.seed * total + number))
+        try:
+            loss = self.learner.step(batches, self.rate(state.step))
+        except FloatingPointError as error:
+            raise TrainingError(
+                f"{error} at step {state.step + 1} of {plan.steps}: try a lower rate"
+            ) from None
+        state.step += 1
+        state.loss += loss
+        if state.step == plan.epoch_end(len(state.log)):
+            synchronize()
+        state.seconds += time.monotonic() - began
+        state.waited += loader.seconds_waited - waited
+        self.show(self.progress())
+
+    def rate(self, step):
+        recipe = self.recipe
+        return learning_rate(step, self.plan.steps, recipe.rate, recipe.schedule, recipe.warm_up,
+                             recipe.power, recipe.gamma, recipe.drop_every)
+
+    def progress(self, scoring=0):
+        state, plan, epoch = self.state, self.plan, len(self.state.log)
+        done = state.step - epoch * plan.epoch_steps
+        batches = min(done * plan.accumulate, plan.epoch_batches)
+        here = state.step - self.first_step
+        left = (time.monotonic() - self.began) / here * (plan.steps - state.step) if here else None
+        return Progress(
+            epoch + 1, plan.epochs, state.step, plan.steps, state.loss / max(1, done),
+            batches * self.recipe.batch / max(1e-9, state.seconds), left, scoring)
+
+    def end_epoch(self, interrupts):
+        """Score the net, note what came out, and keep it."""
+        state, measure = self.state, self.task.measure
+        self.check_finite()
+        progress = self.progress()
+        row = {
+            "epoch": progress.epoch,
+            "loss": float(f"{progress.loss:.6g}"),
+            "rate": float(f"{self.rate(state.step - 1):.6g}"),
+            "images_per_second": round(progress.images_per_second, 2),
+            "seconds_waited_for_data": round(state.waited, 2),
+        }
+
+        def tick(done):
+            if interrupts.asked:
+                raise _Stopped
+            self.show(self.progress(done))
+
+        try:
+            with self.learner.averaged() as net:
+                columns, picture = self.task.score(net, tick)
+                row.update(columns)
+                if all(_score(row, measure) >= _score(each, measure) for each in state.log):
+                    _save_net(net, self.folder / runs.BEST, self.facts(row))
+        except _Stopped:  # the epoch is scored anew when the run goes on
+            self.save()
+            raise KeyboardInterrupt from None
+        except (DataError, ImageError):
+            raise
+        except ValueError as error:  # the net's scores are not finite
+            raise TrainingError(f"{error}: try a lower rate") from None
+        state.log.append(row)
+        state.loss = state.seconds = state.waited = 0.0
+        if picture is not None:
+            _write_picture(self.folder / runs.SAMPLES / f"epoch_{row['epoch']:04}.jpg", picture)
+        self.save()
+        _write_log(self.folder, state.log, measure)
+        self.report(row)
+
+    def save(self):
+        """Write last.h5 and the checkpoint."""
+        self.check_finite()
+        row = self.state.log[-1] if self.state.log else {}
+        with self.learner.averaged() as net:
+            _save_net(net, self.folder / runs.LAST, self.facts(row))
+        checkpoints.save(self.folder, self.learner.net, self.learner.arrays, self.state)
+        self.saved = time.monotonic()
+
+    def facts(self, row):
+        """How a net that is kept came to be."""
+        return {**dataclasses.asdict(self.recipe), "steps": self.state.step, **row}
+
+    def check_finite(self):
+        """A checkpoint from which nothing can be learned must not replace a good one."""
+        broken = broken_parameters(self.learner.net)
+        if broken:
+            raise TrainingError(
+                f"{broken[-1]} is no longer finite after step {self.state.step} of "
+                f"{self.plan.steps}: try a lower rate"
+            )
 
 
-def read_config(folder):
-    """What the run in `folder` was started with; its "recipe" as a `Recipe`.
+class _Stopped(Exception):
+    """An interrupt arrived while the net was scored."""
 
-    Raises
-    ------
-    TrainingError
-        If there is no run in it, or its config.json is damaged.
-    """
-    path = pathlib.Path(folder) / CONFIG
+
+def _score(row, measure):
+    return row.get(measure) or 0.0
+
+
+def _next_batch(loader):
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TrainingError(
-            f"{printable(path)}: no run to go on with ({error.strerror})"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise TrainingError(f"{printable(path)}: damaged ({error})") from None
-    kinds = {"model": str, "data": str, "init": (str, type(None)), "net": dict, "recipe": dict}
-    for name, kind in kinds.items():
-        if not isinstance(config, dict) or not isinstance(config.get(name), kind):
-            raise TrainingError(f"{printable(path)}: damaged (it does not say its {name})")
+        return next(loader)
+    except (DataError, ImageError):
+        raise
+    except ValueError as error:  # whole photos of different sizes make no batch
+        raise TrainingError(f"no batch can be made: {error}") from None
+
+
+def _save_net(net, path, facts):
     try:
-        config["recipe"] = Recipe(**config["recipe"])
-    except (TypeError, ValueError) as error:
-        raise TrainingError(f"{printable(path)}: damaged ({printable(str(error))})") from None
-    return config
+        loading.save_model(net, path, training=facts)
+    except weights.WeightsError as error:
+        raise TrainingError(str(error)) from None
+
+
+def _write_log(folder, rows, measure):
+    runs.write_log(folder, rows)
+    _write_picture(folder / runs.CURVE, curves.draw(rows, measure))
+
+
+def _write_picture(path, pixels):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG" if path.suffix == ".png" else "JPEG", quality=90)
+    with contextlib.suppress(OSError):  # what is wrong is said when the file is written
+        path.parent.mkdir(exist_ok=True)
+    runs.write_file(path, file.getvalue())

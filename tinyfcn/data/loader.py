@@ -65,7 +65,8 @@ class Loader:
     source : sequence of (photo, labels)
         Arrays (h, w, 3) and (h, w) of uint8: a list, or a `PairReader`.
     batch : int
-    crop : (h, w)
+    crop : (h, w) or None
+        None gives whole photos as they are, of one size within a batch.
     seed : int
     prepare : callable
         prepare(view) -> array (h, w, channels) of float32 that the net takes; called by several
@@ -96,7 +97,7 @@ class Loader:
         self.epoch_steps = len(source) // batch
         if not self.epoch_steps:
             raise ValueError(f"{len(source)} photos do not make a batch of {batch}")
-        self.source, self.batch, self.crop, self.seed = source, batch, tuple(crop), seed
+        self.source, self.batch, self.crop, self.seed = source, batch, crop, seed
         self.prepare, self.ignore_label, self.view = prepare, ignore_label, view or {}
         self.workers, self.steps = workers, steps
         self.seconds_waited = 0.0
@@ -136,8 +137,10 @@ class Loader:
         rng = np.random.default_rng([self.seed, epoch, index])
         xs, labels = [], []
         for i in order[index * self.batch : (index + 1) * self.batch]:
-            photo, marks = random_view(*self.source[int(i)], self.crop, rng, self.ignore_label,
-                                       **self.view)
+            photo, marks = self.source[int(i)]
+            if self.crop is not None:
+                photo, marks = random_view(photo, marks, tuple(self.crop), rng, self.ignore_label,
+                                           **self.view)
             xs.append(self.prepare(photo))
             labels.append(marks)
         return np.stack(xs), np.stack(labels)
