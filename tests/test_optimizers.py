@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tinyfcn import models
-from tinyfcn.optimizers import SGD, AdamW, RunningAverage, poly_rate
+from tinyfcn.optimizers import SGD, AdamW, RunningAverage
 
 
 def small_net(**params):
@@ -124,21 +124,28 @@ def test_running_average():
         assert w.tobytes() == now[name].tobytes()
 
 
-@pytest.mark.parametrize("step, expected", [
-    (0, 0.25), (1, 0.5), (2, 0.75), (3, 1.0),       # the rise
-    (4, 1.0),                                       # the whole way is before it
-    (9, 0.5 ** 0.9),
-    (13, 0.1 ** 0.9),
-    (14, 0.0), (15, 0.0), (1000, 0.0),
-])
-def test_poly_rate(step, expected):
-    assert poly_rate(step, 14, 1.0, warm_up=4) == pytest.approx(expected, rel=1e-12)
-    assert poly_rate(step, 14, 0.02, warm_up=4) == pytest.approx(0.02 * expected, rel=1e-12)
+def test_rates_of_layers():
+    net = models.FCN8s(classes=2, width=1 / 32, fc_channels=4, init="scratch")
+    for layer in net.layers.values():
+        layer.grads = {name: np.ones_like(w) for name, w in layer.params.items()}
+    before = {name: w.copy() for name, w in net.params.items()}
+    factors = {"score_pool*": 0.25, "score_pool4": 0.5, "conv1": 0, "fc6": 2}
+    SGD(net, momentum=0, decay=0, bias_rate=2, layer_rates=factors).step(0.5)
+    moved = {name: float((before[name] - w).mean()) for name, w in net.params.items()}
+    expected = {"score_pool4": 0.25, "score_pool3": 0.125, "conv1_1": 0, "conv1_2": 0, "fc6": 1}
+    for name, change in moved.items():
+        layer, _, part = name.rpartition("/")
+        if layer.startswith("upscore"):
+            assert change == 0
+        else:
+            rate = expected.get(layer, 0.5) * (2 if part == "bias" else 1)
+            assert change == pytest.approx(rate, abs=1e-6), name
+    with pytest.raises(ValueError, match="^fcn8s has no layer conv9$"):
+        AdamW(net, layer_rates={"conv9": 1})
 
 
-def test_poly_rate_of_another_power_without_a_rise():
-    assert [poly_rate(step, 4, 8.0, power=2) for step in range(5)] == [8, 4.5, 2, 0.5, 0]
-
-
-def test_poly_rate_with_a_rise_longer_than_the_training():
-    assert poly_rate(4, 5, 1.0, warm_up=10) == pytest.approx(0.5)
+def test_gradients_may_be_given():
+    net = small_net(conv__weights=[1.0])
+    net.grads["conv/weights"] = np.array([100.0])
+    SGD(net, momentum=0, decay=0).step(0.5, {"conv/weights": np.array([1.0])})
+    assert net.params["conv/weights"] == 0.5

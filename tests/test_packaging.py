@@ -25,11 +25,12 @@ LEVELS = (
     ("layers",),
     ("graph",),
     ("models",),
-    ("descriptions", "loading", "losses", "optimizers", "metrics", "gradient_check", "origins",
-     "peers"),
-    ("console", "classification", "drawing", "inference", "training", "evaluation"),
+    ("descriptions", "interrupts", "loading", "losses", "optimizers", "metrics", "gradient_check",
+     "origins", "peers", "recipes", "schedules"),
+    ("checkpoints", "classification", "console", "drawing", "evaluation", "inference", "learner",
+     "runs"),
     ("benchmarks", "confusion", "panels", "photos", "reports", "segmenters"),
-    ("comparison",),
+    ("comparison", "curves", "stages", "tasks", "training", "training_options"),
     ("classify", "segment", "train", "evaluate", "gradcheck", "benchmark"),
 )
 COMMANDS = LEVELS[-1]

@@ -3,6 +3,8 @@ import csv
 import json
 import os
 import pathlib
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyfcn import loading, models, train, training, weights
+from tinyfcn import learner, loading, models, train, training, training_options, weights
 from tinyfcn.weights import hdf5_file
 
 SMALL = ["--model", "fcn32s", "--width", "0.03125", "--fc-channels", "6", "--batch-norm",
@@ -58,7 +60,8 @@ def files(folder):
     return sorted(os.listdir(folder))
 
 
-ALL = ["best.h5", "checkpoint.h5", "config.json", "log.csv"]
+KEPT = ["best.h5", "checkpoint.h5", "config.json", "curve.png", "last.h5", "log.csv"]
+ALL = [".lock", *KEPT, "samples"]
 
 
 # --- results --------------------------------------------------------------------------------
@@ -69,8 +72,17 @@ def test_a_run(new, capsys):
     assert files("run") == ALL
     with open("run/log.csv", newline="") as file:
         log = list(csv.DictReader(file))
-    assert out == ["  ".join(f"{name} {value}" for name, value in row.items()) for row in log]
     assert [row["epoch"] for row in log] == ["1", "2", "3"]
+    for line, row in zip(out, log, strict=True):
+        values = re.fullmatch(
+            r"epoch (\d)/3  loss (\S+)  val mean IU (\S+) %  rate (\S+)  (\S+) images/s  waited "
+            r"(\S+) s for data  \d+ (?:s|min) left", line).groups()
+        columns = "epoch", "loss", "val_mean_iu", "rate", "images_per_second", \
+            "seconds_waited_for_data"
+        factors = 1, 1, 0.01, 1, 1, 1
+        assert [float(value) * factor for value, factor in zip(values, factors)] == pytest.approx(
+            [float(row[name]) for name in columns], rel=1e-3, abs=0.06)
+    assert out[-1].endswith("  0 s left")
     assert {"images_per_second", "seconds_waited_for_data", "val_mean_iu"} <= set(log[0])
     assert err[-2].startswith("tinyfcn-train: fcn32s, 0.0")
     assert err[-2].endswith(" M parameters; 5 photos to train on, 2 to validate")
@@ -79,10 +91,13 @@ def test_a_run(new, capsys):
     config = json.loads(pathlib.Path("run/config.json").read_text())
     assert config["model"] == "fcn32s" and config["data"] == str(new[1]) and not config["init"]
     assert config["net"] == {"width": 0.03125, "fc_channels": 6, "batch_norm": True,
-                             "upsampling": "fixed", "dropout": 0.3}
+                             "upsampling": "fixed", "dropout": 0.3, "geometry": "same"}
     assert config["recipe"] == {
-        "epochs": 3, "batch": 2, "crop": [33, 40], "rate": 0.05, "warm_up": 2, "momentum": 0.9,
-        "decay": 0.0005, "balance": False, "seed": 3}
+        "epochs": 3, "batch": 2, "crop": [33, 40], "rate": 0.05, "warm_up": 2, "optimizer": "sgd",
+        "momentum": 0.9, "average": 0.0, "decay": 0.0005, "balance": False, "seed": 3,
+        "iterations": None, "accumulate": 1, "loss": "mean", "schedule": "poly", "power": 0.9,
+        "gamma": 0.1, "drop_every": None, "nesterov": False, "bias_rate": 1.0, "layer_rates": {},
+        "freeze": [], "class_weights": None, "early_stop": 0}
 
     net = loading.load_model("run/best.h5", model="fcn32s")
     assert net.class_names == ["dark", "bright"] and net.ignore_label == 9
@@ -91,36 +106,83 @@ def test_a_run(new, capsys):
     assert facts["rate"] <= 0.05 and facts["seed"] == 3 and facts["crop"] == [33, 40]
 
 
-def test_defaults_are_those_of_a_recipe():
-    assert training.Recipe(**{**train.RECIPE, "crop": tuple(train.RECIPE["crop"])}) \
-        == training.Recipe()
+@pytest.fixture
+def started(new, capsys, monkeypatch):
+    """Give a function from options to what the training is called with."""
+    def start(*options):
+        seen = {}
+
+        def watching(net, photos, task, ignore_label, recipe, folder, **rest):
+            seen.update(rest, net=net, photos=photos, recipe=recipe, task=task, folder=folder)
+            return []
+
+        shutil.rmtree("run", ignore_errors=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "train", watching)
+            code, _, err = run(capsys, *new, *options)
+        assert code == 0, err
+        return types.SimpleNamespace(**seen)
+
+    return start
 
 
-def test_options_reach_the_run(new, capsys, monkeypatch):
-    seen = {}
+def test_options_reach_the_run(started):
+    seen = started("--model", "fcn8s", "--dropout", "0.25", "--rate", "0.5",
+                   "--upsampling", "learned", "--momentum", "0.5", "--decay", "0", "--balance",
+                   "--geometry", "caffe", "--optimizer", "adamw", "--average", "0.5",
+                   "--nesterov", "--loss", "sum", "--schedule", "step", "--gamma", "0.25",
+                   "--drop-every", "7", "--power", "2", "--accumulate", "2", "--bias-rate", "2",
+                   "--layer-rate", "score_pool4=0.01", "--layer-rate", "conv1=0", "--freeze",
+                   "conv2", "fc6", "--early-stop", "3", "--workers", "2", "--save-every", "0.5")
+    assert seen.net.name == "fcn8s" and seen.task.ignore_label == 9
+    assert len(seen.task.val_pairs) == 2
+    arguments = seen.net.arguments
+    assert (arguments["upsampling"], arguments["geometry"]) == ("learned", "caffe")
+    assert arguments["dropout"] == 0.25 and arguments["classes"] == 2
+    recipe = vars(seen.recipe)
+    expected = {"rate": 0.5, "momentum": 0.5, "decay": 0, "balance": True, "optimizer": "adamw",
+                "average": 0.5, "nesterov": True, "loss": "sum", "schedule": "step",
+                "gamma": 0.25, "drop_every": 7, "power": 2, "accumulate": 2, "bias_rate": 2,
+                "layer_rates": {"score_pool4": 0.01, "conv1": 0}, "freeze": ["conv2", "fc6"],
+                "early_stop": 3}
+    assert {name: recipe[name] for name in expected} == expected
+    assert (seen.workers, seen.save_minutes, seen.device) == (2, 0.5, "cpu")
+    assert len(seen.photos) == 5 and seen.photos[0][0].shape == (40, 52, 3)
 
-    def watching(net, photos, val_pairs, ignore_label, recipe, folder, report, device):
-        seen.update(net=net, photos=photos, recipe=recipe, ignore_label=ignore_label)
-        return []
 
-    monkeypatch.setattr(training, "train", watching)
-    code, _, _ = run(capsys, *new, "--model", "fcn8s-atonce", "--dropout", "0.25", "--rate", "0.5",
-                     "--upsampling", "learned", "--momentum", "0.5", "--decay", "0", "--balance")
-    assert code == 0
-    assert seen["net"].name == "fcn8s-atonce" and seen["ignore_label"] == 9
-    assert seen["net"].arguments["upsampling"] == "learned"
-    assert seen["net"].arguments["dropout"] == 0.25 and seen["net"].arguments["classes"] == 2
-    recipe = seen["recipe"]
-    assert (recipe.rate, recipe.momentum, recipe.decay, recipe.balance) == (0.5, 0.5, 0, True)
-    assert len(seen["photos"]) == 5 and seen["photos"][0][0].shape == (40, 52, 3)
+def test_other_ways_to_say_how_to_train(started):
+    assert started("--class-weights", "median").recipe.class_weights == "median"
+    assert started("--class-weights", "0.5,2").recipe.class_weights == [0.5, 2]
+    assert started("--at-once").net.name == "fcn8s-atonce"
+    assert started("--whole-photos", "--batch", "1").recipe.crop is None
+
+
+def test_recipes_of_the_paper(folder, data_set, started):
+    """Settings that are given hold, the others are the recipe's."""
+    recipe = started("--recipe", "voc-fcn32s").recipe
+    given = {"epochs": 3, "batch": 2, "crop": [33, 40], "warm_up": 2, "seed": 3}
+    assert {name: vars(recipe)[name] for name in given} == given
+    assert (recipe.rate, recipe.momentum, recipe.loss) == (1e-10, 0.99, "sum")
+    assert recipe.iterations is None                # --epochs holds
+
+    options = training_options.parse("p", ["--data", "d", "-o", "r", "--recipe", "voc-fcn32s"])
+    config = training_options.config(options)
+    assert config["recipe"].iterations == 100_000 and config["recipe"].crop is None
+    assert config["net"] == {"width": 1, "fc_channels": 4096, "batch_norm": False,
+                             "upsampling": "fixed", "dropout": 0.5, "geometry": "caffe"}
+    options = training_options.parse("p", ["--data", "d", "-o", "r", "--recipe", "voc-staged"])
+    assert [(stage["model"], stage["rate"]) for stage in training_options.config(options)["stages"]
+            ] == [("fcn32s", 1e-10), ("fcn16s", 1e-12), ("fcn8s", 1e-14)]
 
 
 def test_without_val_photos(folder, data_set, capsys):
     root = data_set(val=0)
     os.rmdir(root / "images/val")
     code, out, _ = run(capsys, "--data", root, "-o", "run", *SMALL, "--epochs", "1")
-    assert code == 0 and "val_mean_iu" not in out[0]
-    assert files("run") == ALL
+    assert code == 0 and "IU" not in out[0]
+    assert files("run") == [name for name in ALL if name != "samples"]
+    fails(capsys, 2, "--early-stop needs a val split", "--data", root, "-o", "other", *SMALL,
+          "--early-stop", "2")
 
 
 def test_weights_to_begin_with(new, capsys, data_set):
@@ -147,87 +209,150 @@ def test_weights_to_begin_with(new, capsys, data_set):
 # --- going on -----------------------------------------------------------------------------------
 
 KILLED = """
-import os, signal, sys
-from tinyfcn import train, training
-from tinyfcn.weights import hdf5_file
+import json, os, random, signal, sys, time
+# Imported before any process is forked, but nothing runs here: threads do not survive a fork.
+from tinyfcn import checkpoints, learner, tasks, train, training, weights
+from tinyfcn.kernels import cpu
+import tinyfcn.panels, tinyfcn.curves
 
-where, calls = sys.argv[1], [0]
-
-def kill(when):
-    calls[0] += 1
-    if calls[0] == when:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-if where == "epoch":
-    class SGD(training.SGD):
-        def step(self, rate):
-            super().step(rate)
-            kill(4)                         # of two steps an epoch
-    training.SGD = SGD
-else:
-    append = hdf5_file.append_trailer
-    def append_half(path):
-        if ".checkpoint.h5." in path:
-            kill(2)
-        append(path)
-    hdf5_file.append_trailer = append_half
-sys.exit(train.main(sys.argv[2:]))
+kills, resume, new = int(sys.argv[1]), ["--resume", "killed"], sys.argv[2:]
+moment, steps, begun = random.Random(7), [], time.monotonic()
+for index in range(kills):
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, 1)
+        show = training._Run.step
+        def step(self, loader):
+            os.write(write, b".")
+            show(self, loader)
+        training._Run.step = step
+        os._exit(train.main(resume if os.path.exists("killed/checkpoint.h5") else new))
+    os.close(write)
+    os.read(read, 1)                            # the kernels are there, the first step begins
+    time.sleep(moment.uniform(0, 0.6))
+    os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    os.close(read)
+    stored = {name: weights.describe("killed/" + name) for name in ("checkpoint.h5", "last.h5",
+              "best.h5") if os.path.exists("killed/" + name)}
+    if "checkpoint.h5" in stored:
+        weights.read("killed/checkpoint.h5")
+    steps.append(stored.get("checkpoint.h5", {}).get("training", {}).get("step", 0))
+    if not os.path.exists("killed/checkpoint.h5"):      # killed in its very first steps
+        import shutil
+        shutil.rmtree("killed", ignore_errors=True)
+print(json.dumps(steps))
+sys.exit(train.main(resume))
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_killed(new, capsys):
-    assert run(capsys, *new)[0] == 0
-    expected = tensors("run/checkpoint.h5"), tensors("run/best.h5")
-    for where in ("epoch", "checkpoint"):
-        arguments = [str(each).replace("run", "killed-" + where) for each in new]
-        done = subprocess.run([sys.executable, "-c", KILLED, where, *arguments],
-                              capture_output=True, text=True, timeout=120)
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        name = "killed-" + where
-        assert weights.describe(f"{name}/checkpoint.h5")["training"]["epoch"] == 1
-        leftovers = [each for each in files(name) if each.endswith(".tmp")]
-        assert len(leftovers) == (where == "checkpoint")
-        code, out, err = run(capsys, "--resume", name)
-        assert code == 0 and [line.split()[1] for line in out] == ["2", "3"]
-        assert (tensors(f"{name}/checkpoint.h5"), tensors(f"{name}/best.h5")) == expected
-        assert files(name) == ALL
-
-
-WAITING = """
-import sys, time
-from tinyfcn import train, training
-
-class SGD(training.SGD):
-    def step(self, rate):
-        super().step(rate)
-        print("waiting", file=sys.stderr, flush=True)
-        time.sleep(60)
-
-training.SGD = SGD
-sys.exit(train.main(sys.argv[1:]))
-"""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_killed_at_twenty_moments(new, capsys):
+    """There is always a checkpoint that can be read, and the end is the same."""
+    options = ["--epochs", "25", "--average", "0.9", "--optimizer", "adamw", "--rate", "0.001",
+               "--save-every", "0.001"]
+    assert run(capsys, *new, *options)[0] == 0
+    arguments = [str(each) for each in (*new, *options)]
+    arguments[arguments.index("run")] = "killed"
+    done = subprocess.run([sys.executable, "-c", KILLED, "20", *arguments], capture_output=True,
+                          text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    steps = json.loads(done.stdout.splitlines()[0])
+    assert len(steps) == 20 and steps == sorted(steps)
+    assert len(set(steps)) > 5 and any(step % 2 for step in steps), steps
+    for name in ("checkpoint.h5", "best.h5", "last.h5"):
+        assert tensors(f"killed/{name}") == tensors(f"run/{name}"), name
+    assert files("killed") == ALL
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-def test_interrupt(new, capsys):
-    running = subprocess.Popen([sys.executable, "-c", WAITING, *map(str, new)],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    lines = iter(running.stderr.readline, "")
-    assert "waiting\n" in lines
-    running.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt(new, capsys, number):
+    running = subprocess.Popen(
+        [sys.executable, "-m", "tinyfcn.train", *map(str, new), "--epochs", "1000", "--workers",
+         "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert running.stdout.readline().startswith("epoch 1/1000 ")
+    running.send_signal(number)
     out, err = running.communicate(timeout=60)
-    assert (running.returncode, out) == (130, "")
-    assert err == "tinyfcn-train: interrupted; to go on: tinyfcn-train --resume run\n"
-    assert files("run") == ["config.json"]
+    assert running.returncode == 130, err
+    assert err.splitlines()[-2:] == [
+        "tinyfcn-train: saving, then stopping; another interrupt stops at once",
+        "tinyfcn-train: interrupted; to go on: tinyfcn-train --resume run"]
+    assert files("run") == ALL
+    state = weights.describe("run/checkpoint.h5")["training"]
+    assert 2 <= state["step"] < 2000
+    assert loading.load_model("run/last.h5").name == "fcn32s"
+
+
+def test_two_runs_in_one_folder(new, capsys, started):
+    """The second is refused, whether it begins one or goes on."""
+    assert run(capsys, *new, "--epochs", "1")[0] == 0
+    before = {name: pathlib.Path("run", name).read_bytes() for name in KEPT}
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "import sys; from tinyfcn import runs\n"
+         "with runs.locked('run'): print('held', flush=True); sys.stdin.read()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout.readline() == "held\n"
+        fails(capsys, 1, "run: another process is training in this folder", "--resume", "run")
+        os.unlink("run/config.json"), os.unlink("run/checkpoint.h5")
+        fails(capsys, 1, "run: another process is training in this folder", *new)
+        assert not os.path.exists("run/config.json")
+    finally:
+        holder.communicate("")
+    for name, content in before.items():
+        pathlib.Path("run", name).write_bytes(content)
     assert run(capsys, "--resume", "run")[0] == 0
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+STAGED = ["--staged", "--model", "fcn8s", "--epochs", "2", "--stage-rates", "0.05", "0.02", "0.01"]
+
+
+def test_stages(new, capsys):
+    code, out, err = run(capsys, *new, *STAGED, "--init", first_net(new, capsys))
+    assert code == 0, err
+    assert [line.split("  ")[0] for line in out] == [
+        f"{model} epoch {epoch}/2" for model in ("fcn32s", "fcn16s", "fcn8s") for epoch in (1, 2)]
+    assert [line for line in err if "done" in line] == [
+        f"tinyfcn-train: {model} done, 2 epochs: run/{model}/best.h5"
+        for model in ("fcn32s", "fcn16s", "fcn8s")]
+    assert files("run") == [".lock", "config.json", "fcn16s", "fcn32s", "fcn8s"]
+    for model, rate in ("fcn32s", 0.05), ("fcn16s", 0.02), ("fcn8s", 0.01):
+        assert files(f"run/{model}") == ALL
+        config = json.loads(pathlib.Path(f"run/{model}/config.json").read_text())
+        assert (config["model"], config["recipe"]["rate"]) == (model, rate)
+        assert loading.load_model(f"run/{model}/best.h5").name == model
+    assert config["init"] == os.path.abspath("run/fcn16s/best.h5")
+    # Interrupted within a stage and between two, it goes on to the same.
+    expected = {model: tensors(f"run/{model}/checkpoint.h5") for model in ("fcn16s", "fcn8s")}
+    shutil.rmtree("run/fcn8s")
+    os.unlink("run/fcn16s/checkpoint.h5")
+    code, out, err = run(capsys, "--resume", "run")
+    assert code == 0 and [line.split("  ")[0] for line in out] == [
+        f"{model} epoch {epoch}/2" for model in ("fcn16s", "fcn8s") for epoch in (1, 2)]
+    for model, found in expected.items():
+        assert tensors(f"run/{model}/checkpoint.h5") == found
+    code, out, _ = run(capsys, "--resume", "run")
+    assert (code, out) == (0, [])
+
+
+def first_net(new, capsys):
+    """A file of FCN-32s for other classes, to begin with."""
+    net = models.FCN32s(classes=5, width=0.03125, fc_channels=6, batch_norm=True, init="scratch")
+    net.class_names = list("abcde")
+    loading.save_model(net, "first.h5")
+    return "first.h5"
 
 
 def test_interrupt_before_anything_is_written(new, capsys, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinyfcn.data.folders.read_pair", interrupt)
+    monkeypatch.setattr("tinyfcn.data.loader.read_pair", interrupt)
     fails(capsys, 130, "interrupted", *new)
     assert not os.path.exists("run")
 
@@ -258,10 +383,10 @@ def test_interrupt_while_saving(new, capsys, monkeypatch, call):
 
 def test_resume_of_a_finished_run(new, capsys):
     assert run(capsys, *new, "--epochs", "1")[0] == 0
-    before = {name: pathlib.Path("run", name).read_bytes() for name in ALL}
+    before = {name: pathlib.Path("run", name).read_bytes() for name in KEPT}
     code, out, err = run(capsys, "--resume", "run")
     assert (code, out) == (0, []) and err[-1].startswith("tinyfcn-train: done, 1 epochs: ")
-    assert {name: pathlib.Path("run", name).read_bytes() for name in ALL} == before
+    assert {name: pathlib.Path("run", name).read_bytes() for name in KEPT} == before
 
 
 def test_resume_of_nothing(folder, capsys):
@@ -306,9 +431,9 @@ def test_damaged_config(begun, capsys):
 def test_truncated_checkpoint(begun, capsys, length):
     path = begun / "checkpoint.h5"
     path.write_bytes(path.read_bytes()[:length])
-    before = {name: (begun / name).read_bytes() for name in ALL}
+    before = {name: (begun / name).read_bytes() for name in KEPT}
     fails(capsys, 3, "run/checkpoint.h5: ", "--resume", "run")
-    assert {name: (begun / name).read_bytes() for name in ALL} == before
+    assert {name: (begun / name).read_bytes() for name in KEPT} == before
 
 
 def test_checkpoint_of_another_net(begun, capsys):
@@ -328,11 +453,12 @@ def test_data_that_changed_since(begun, capsys):
 # --- what goes wrong ----------------------------------------------------------------------------
 
 def test_run_that_exists(begun, new, capsys):
-    before = {name: (begun / name).read_bytes() for name in ALL}
+    before = {name: (begun / name).read_bytes() for name in KEPT}
     fails(capsys, 2, "run: there is a run already; --resume goes on with it", *new)
     os.unlink(begun / "config.json")
     fails(capsys, 2, "run: there is a run already; --resume goes on with it", *new)
-    assert all((begun / name).read_bytes() == before[name] for name in files(begun))
+    assert all((begun / name).read_bytes() == before[name] for name in KEPT
+               if name != "config.json")
 
 
 def test_folder_that_cannot_be_written(new, folder, capsys):
@@ -393,6 +519,13 @@ def test_bad_files_are_found_before_the_run_begins(folder, data_set, capsys, spl
     check(f"{photo}: damaged or truncated image: ")
 
 
+def test_recipes_that_do_not_fit_the_net_or_the_data(new, folder, capsys):
+    fails(capsys, 2, "fcn32s has no layer conv7", *new, "--freeze", "conv1", "conv7")
+    fails(capsys, 2, "fcn32s has no layer score_pool4", *new, "--layer-rate", "score_pool4=0.1")
+    fails(capsys, 2, "3 class weights for 2 classes", *new, "--class-weights", "1,2,3")
+    assert files(folder) == []
+
+
 def test_too_few_photos(new, folder, capsys):
     fails(capsys, 2, "5 photos do not make a batch of 6", *new, "--batch", "6")
     assert files(folder) == []
@@ -443,7 +576,7 @@ def test_memory_that_is_not_enough(new, capsys, monkeypatch):
     def none(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr(training, "softmax_loss", none)
+    monkeypatch.setattr(learner, "softmax_loss", none)
     code, out, err = run(capsys, *new)
     assert (code, out) == (1, [])
     assert err[-1] == "tinyfcn-train: not enough memory: try a smaller --batch or --crop"
@@ -484,6 +617,24 @@ def test_memory_that_is_not_enough(new, capsys, monkeypatch):
     (["--decay", "-1"], "--decay: must be at least 0"),
     (["--decay", "inf"], "--decay: must be at least 0"),
     (["--seed", "-1"], "--seed: must be at least 0"),
+    (["--staged", "--at-once"], "--staged and --at-once exclude each other"),
+    (["--balance", "--class-weights", "median"], "--balance and --class-weights exclude each"),
+    (["--class-weights", "1,x"], "--class-weights: not a number: 'x'"),
+    (["--class-weights", "1,-1"], "--class-weights: must be at least 0"),
+    (["--whole-photos", "--crop", "5", "5"], "--whole-photos and --crop exclude each other"),
+    (["--epochs", "5", "--iterations", "5"], "--epochs and --iterations exclude each other"),
+    (["--at-once", "--model", "fcn16s"], "--at-once trains fcn8s-atonce, not fcn16s"),
+    (["--staged", "--model", "fcn8s-atonce"], "--staged: the stages lead to fcn32s, fcn16s, fcn8s"),
+    (["--staged", "--stage-rates", "1", "2"], "--staged: 2 rates for the 3 stages up to fcn8s"),
+    (["--stage-epochs", "1", "2", "3"], "--stage-epochs belongs to --staged"),
+    (["--layer-rate", "fc6"], "--layer-rate: must be LAYER=X, not 'fc6'"),
+    (["--layer-rate", "fc6=fast"], "--layer-rate: not a number: 'fast'"),
+    (["--recipe", "voc"], "invalid choice: 'voc'"),
+    (["--resume", "r", "--recipe", "voc-fcn8s"], "--recipe belongs to a new run"),
+    (["--resume", "r", "--layer-rate", "fc6=1"], "--layer-rates belongs to a new run"),
+    (["--early-stop", "0"], "--early-stop: must be at least 1"),
+    (["--workers", "0"], "--workers: must be at least 1"),
+    (["--save-every", "-1"], "--save-every: must be at least 0"),
     (["--frobnicate"], "unrecognized arguments: --frobnicate"),
 ])
 def test_usage(folder, capsys, arguments, message):
@@ -500,7 +651,7 @@ def test_help(capsys):
     text = " ".join(" ".join(out).split())
     assert (code, err) == (0, [])
     for option in ("--data", "--output", "--resume", "--init", "Exit codes", "(default: 288 384)",
-                   "(default: 0.0005)"):
+                   "(default: 0.0005)", "--staged", "--at-once", "voc-fcn32s", "--early-stop"):
         assert option in text
 
 
