@@ -29,7 +29,7 @@ LEVELS = (
      "origins", "peers", "recipes", "schedules"),
     ("checkpoints", "classification", "console", "drawing", "evaluation", "inference", "learner",
      "runs"),
-    ("benchmarks", "confusion", "panels", "photos", "reports", "segmenters"),
+    ("benchmarks", "checking", "confusion", "panels", "photos", "reports", "segmenters"),
     ("comparison", "curves", "stages", "tasks", "training", "training_options"),
     ("classify", "segment", "train", "evaluate", "gradcheck", "benchmark"),
 )

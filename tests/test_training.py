@@ -12,7 +12,9 @@ from PIL import Image
 from tinyfcn import (
     evaluation, learner, loading, metrics, models, runs, tasks, training, weights)
 from tinyfcn.data import loader
-from tinyfcn.data.folders import DataError, Pair, find_pairs, read_pair
+from tinyfcn.data.errors import DataError
+from tinyfcn.data.folders import find_pairs
+from tinyfcn.data.pairs import Pair, read_pair
 from tinyfcn.inference import segment
 from tinyfcn.recipes import Recipe
 from tinyfcn.runs import TrainingError

@@ -16,12 +16,12 @@ if not os.path.isdir(os.path.join(__path__[0], "kernels")):
     __path__.append(os.path.dirname(__path__[0]))
 
 _SUBMODULES = frozenset({
-    "arrays", "benchmarks", "checkpoints", "classification", "comparison", "confusion",
-    "console", "curves", "data", "descriptions", "drawing", "evaluation", "gradient_check",
-    "graph", "inference", "interrupts", "kernels", "layers", "learner", "loading", "losses",
-    "metrics", "models", "optimizers", "origins", "panels", "peers", "photos", "recipes",
-    "reports", "runs", "schedules", "segmenters", "stages", "tasks", "training",
-    "training_options", "weights",
+    "arrays", "benchmarks", "checking", "checkpoints", "classification", "comparison",
+    "confusion", "console", "curves", "data", "descriptions", "drawing", "evaluation",
+    "gradient_check", "graph", "inference", "interrupts", "kernels", "layers", "learner",
+    "loading", "losses", "metrics", "models", "optimizers", "origins", "panels", "peers",
+    "photos", "recipes", "reports", "runs", "schedules", "segmenters", "stages", "tasks",
+    "training", "training_options", "weights",
 })
 _FUNCTIONS = {
     "convolutionalize": "models",

@@ -3,7 +3,7 @@
 import math
 
 from . import metrics
-from .data.folders import DataError
+from .data.errors import DataError
 from .data.images import ImageError
 from .drawing import class_colours
 from .evaluation import evaluate
@@ -19,7 +19,7 @@ class Segmentation:
 
     Parameters
     ----------
-    val_pairs : sequence of folders.Pair
+    val_pairs : sequence of pairs.Pair
         Without any there is no score.
     ignore_label : int
 
@@ -64,11 +64,11 @@ class Segmentation:
         """
         if not self.val_pairs:
             return {}, None
-        shown = {self.val_pairs[i] for i in _spread(len(self.val_pairs), SAMPLES)}
+        shown = [self.val_pairs[i] for i in _spread(len(self.val_pairs), SAMPLES)]
         samples = []
 
         def each(scored):
-            if scored.pair in shown:
+            if any(scored.pair is pair for pair in shown):
                 samples.append(scored)
 
         matrix = evaluate(

@@ -33,6 +33,10 @@ def main(argv=None):
 
 
 def _run(options):
+    if options.check:
+        from . import checking
+
+        return checking.run(PROGRAM, options.data)
     folder = options.resume or options.output
     try:
         _train(options, folder)
@@ -47,20 +51,25 @@ def _run(options):
 
 
 def _train(options, folder):
-    from . import runs, stages
-    from .data.folders import DataError
+    from . import checking, runs, stages
+    from .data.errors import DataError
     from .data.images import ImageError
+    from .data.loader import PairReader
     from .weights import WeightsError
 
     device = console.use_device(options)
     config = _config(options)
     planned = stages.runs_of(config, folder)
-    classes, photos, val_pairs = _find_data(config["data"], planned)
+    classes, train_pairs, val_pairs = _find_data(config["data"], planned)
     # What is wrong with a net is found before a folder is made.
     nets = [_build_net(*run, classes) for run in planned[:1]]
-    _check_recipe(config, planned, classes, val_pairs, folder)
+    _check_recipe(config, planned, classes, val_pairs)
+    labels = len(classes.names), classes.ignore_label
     try:
-        _read_all(photos, val_pairs, classes)
+        photos = PairReader(train_pairs, *labels)
+        # A bad one of val shall not end the run after its first epoch.
+        val = PairReader(val_pairs, *labels, keep_bytes=0)
+        checking.refuse_faults(PROGRAM, {"train": photos, "val": val})
         _check_writable(folder)
         with runs.locked(folder):
             if options.resume is None:
@@ -167,34 +176,19 @@ def _stored(config):
 
 
 def _find_data(root, planned):
-    """The classes, the photos to train on, not yet read, and the pairs to validate."""
+    """The classes, and the pairs to train on and to validate."""
     from . import recipes
-    from .data.folders import DataError, find_pairs, read_classes
-    from .data.loader import PairReader
+    from .data import layouts
 
     try:
-        classes = read_classes(root)
-        train_pairs = find_pairs(root, "train")
-        has_val = os.path.isdir(os.path.join(root, "images", "val"))
-        val_pairs = find_pairs(root, "val") if has_val else []
+        data = layouts.find(root)
+        train_pairs = data.pairs("train")
+        val_pairs = data.pairs("val") if "val" in data.splits() else []
         for config, _ in planned:
             recipes.plan(len(train_pairs), config["recipe"])
     except ValueError as error:  # a DataError, or too few photos
         raise console.CommandError(error, console.USAGE) from None
-    return classes, PairReader(train_pairs, len(classes.names), classes.ignore_label), val_pairs
-
-
-def _read_all(photos, val_pairs, classes):
-    """Read every photo and label map: a bad one shall not end the run after its first epoch."""
-    from .data.folders import read_pair
-
-    with console.progress(len(photos) + len(val_pairs), "photos read") as show:
-        for index in range(len(photos)):
-            photos[index]
-            show(index + 1)
-        for done, pair in enumerate(val_pairs, len(photos) + 1):
-            read_pair(pair, len(classes.names), classes.ignore_label)
-            show(done)
+    return data.classes, train_pairs, val_pairs
 
 
 def _build_net(config, folder, classes):
@@ -231,7 +225,7 @@ def _build_net(config, folder, classes):
     return net
 
 
-def _check_recipe(config, planned, classes, val_pairs, folder):
+def _check_recipe(config, planned, classes, val_pairs):
     """Refuse what the recipe asks of a net or of data that do not have it."""
     from . import models
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from . import checkpoints, curves, loading, recipes, runs, weights
 from .arrays import CPU, synchronize
-from .data.folders import DataError
+from .data.errors import DataError
 from .data.images import ImageError
 from .data.loader import Loader
 from .data.transforms import preprocess

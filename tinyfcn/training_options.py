@@ -23,6 +23,7 @@ NET = {
 OTHERS = {
     "data": None,
     "output": None,
+    "check": False,
     "model": "fcn8s",
     "init": None,
     "recipe": None,
@@ -73,7 +74,9 @@ def parse(program, argv):
     if given["resume"] is not None and names:
         option = names[0].replace("_", "-")
         parser.error(f"--{option} belongs to a new run; --resume goes on as the run was started")
-    if given["resume"] is None and not {"data", "output"} <= set(names):
+    if "check" in given and "data" not in given:
+        parser.error("--check needs --data")
+    if given["resume"] is None and not {"data", "output"} <= set(names) and "check" not in given:
         parser.error("a new run needs --data and --output, an old one --resume")
     options = argparse.Namespace(**{**RECIPE, **NET, **OTHERS, **_preset(given), **given})
     _check(parser, given, options)
@@ -165,6 +168,8 @@ def _add_run_options(group):
     add = _adder(group)
     add("--data", metavar="DIR", help="the data set")
     add("-o", "--output", metavar="RUN", help="the run's folder, made if it is missing")
+    add("--check", action="store_true", help="train nothing: print how often each class occurs and "
+        "every file that cannot be used, and exit with 1 if there is one")
     add("--model", choices=console.MODELS, help="the net")
     add("--init", metavar="FILE",
         help="begin with the weights of an FCN, of a classifier or of its convolutions alone")

@@ -8,18 +8,18 @@ import time
 import numpy as np
 
 from .augmentation import random_view
-from .folders import read_pair
+from .pairs import read_pair
 
 
 class PairReader:
     """The photos and labels of a data set: kept in memory while they fit, else read each time.
 
     ``len(reader)`` is the number of pairs and ``reader[i]`` the arrays (photo, labels) of pair i,
-    as `folders.read_pair` gives them, with its errors. Any thread may read.
+    as `pairs.read_pair` gives them, with its errors. Any thread may read.
 
     Parameters
     ----------
-    pairs : sequence of folders.Pair
+    pairs : sequence of pairs.Pair
     classes : int
     ignore_label : int
     keep_bytes : int
