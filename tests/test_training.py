@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tinyfcn
 from tinyfcn import (
     evaluation, learner, loading, metrics, models, runs, tasks, training, weights)
 from tinyfcn.data import loader
@@ -43,6 +44,14 @@ def small_net(classes=2, **options):
     net.preprocessing = {"channel_order": "RGB", "scale": 1 / 255, "mean": [0.5] * 3,
                          "std": [0.25] * 3}
     return net
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Nets this small are slower with more."""
+    before = tinyfcn.set_threads(1)
+    yield
+    tinyfcn.set_threads(before)
 
 
 @pytest.fixture

@@ -14,11 +14,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tinyfcn
 from tinyfcn import learner, loading, models, train, training, training_options, weights
 from tinyfcn.weights import hdf5_file
 
 SMALL = ["--model", "fcn32s", "--width", "0.03125", "--fc-channels", "6", "--batch-norm",
          "--epochs", "3", "--batch", "2", "--crop", "33", "40", "--warm-up", "2", "--seed", "3"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Nets this small are slower with more."""
+    monkeypatch.setenv("TINYFCN_THREADS", "1")
+    before = tinyfcn.set_threads(1)
+    yield
+    tinyfcn.set_threads(before)
 
 
 @pytest.fixture
