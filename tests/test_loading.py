@@ -322,3 +322,56 @@ def test_saving_leaves_the_net_alone(tmp_path):
     loading.save_model(net, tmp_path / "a.h5", dtype="float16")
     assert state(net) == before
     assert net.params["fc6/weights"].dtype == np.float32
+
+
+# --- the start of another training ----------------------------------------------------------------
+
+def drawn(name, **options):
+    net = small_net(name, **options)
+    rng = np.random.default_rng(5)
+    for array in net.params.values():
+        array[...] = rng.standard_normal(array.shape)
+    return net
+
+
+@pytest.mark.parametrize("before, after, options, kept", [
+    ("fcn32s", "fcn16s", {}, ["score_pool4", "upscore2", "upscore16"]),
+    ("fcn16s", "fcn8s", {}, ["upscore_pool4", "score_pool3", "upscore8"]),
+    ("fcn8s", "fcn32s", {}, ["upscore"]),
+    ("fcn8s", "fcn8s", {"classes": 5}, ["score_fr", "upscore2", "score_pool4", "upscore_pool4",
+                                        "score_pool3", "upscore8"]),
+    ("fcn32s", "fcn8s-atonce", {"classes": 3}, ["score_fr", "upscore2", "score_pool4",
+                                                "upscore_pool4", "score_pool3", "upscore8"]),
+    ("fcn8s", "fcn8s", {}, []),
+])
+def test_an_fcn_as_a_start(tmp_path, caplog, before, after, options, kept):
+    """What another number of classes or other skips need keeps its start, the rest is the file's."""
+    source = filled(before)
+    loading.save_model(source, tmp_path / "before.h5")
+    net, reference = (drawn(after, **options) for _ in range(2))
+    with caplog.at_level(logging.INFO, "tinyfcn"):
+        loading.load_weights(net, tmp_path / "before.h5", start=True)
+    assert [record.getMessage() for record in caplog.records] == ([
+        f"{tmp_path / 'before.h5'}: holds other scores: {', '.join(kept)} keep their start, for "
+        "training"] if kept else [])
+    for name, array in net.params.items():
+        expected = reference if name.rpartition("/")[0] in kept else source
+        np.testing.assert_array_equal(array, expected.params[name], name)
+    assert net.preprocessing == PREPROCESSING
+    assert net.class_names == (None if "classes" in options else ["road", "sky"])
+    if kept:            # which is an error for use
+        with pytest.raises(WeightsError, match=f"does not fit {after}: "):
+            loading.load_weights(net, tmp_path / "before.h5")
+
+
+@pytest.mark.parametrize("options, problem", [
+    ({"fc_channels": 9}, "misshaped: fc6/weights"), ({"batch_norm": True}, "missing: bn1_1/gamma"),
+    ({"width": 1 / 16}, "misshaped: conv1_1/weights")])
+def test_a_start_that_does_not_fit(tmp_path, options, problem):
+    loading.save_model(filled("fcn32s"), tmp_path / "before.h5")
+    net = drawn("fcn16s", **options)
+    before = {name: array.copy() for name, array in net.params.items()}
+    with pytest.raises(WeightsError, match=f"does not fit fcn16s: .*{problem}"):
+        loading.load_weights(net, tmp_path / "before.h5", start=True)
+    for name, array in net.params.items():
+        np.testing.assert_array_equal(array, before[name])

@@ -156,8 +156,7 @@ class StopAt:
 
 
 @pytest.mark.parametrize("recipe, step, scoring", [
-    (RECIPE, 1, 0), (RECIPE, 3, 0), (RECIPE, 4, 0), (RECIPE, 4, 1), (RECIPE, 6, 2),
-    (ADAM, 1, 0), (ADAM, 3, 2), (ADAM, 4, 0), (ADAM, 8, 1)])
+    (RECIPE, 1, 0), (RECIPE, 4, 0), (RECIPE, 4, 1), (ADAM, 3, 2), (ADAM, 5, 0), (ADAM, 8, 1)])
 def test_stopped_with_a_checkpoint_after_every_step(run, whole, recipe, step, scoring):
     with pytest.raises(Stop):
         run("halves", recipe, show=StopAt(step, scoring), save_minutes=0)
@@ -169,7 +168,7 @@ def test_stopped_with_a_checkpoint_after_every_step(run, whole, recipe, step, sc
     check_same(run("halves", recipe, net=net), whole(recipe))
 
 
-@pytest.mark.parametrize("recipe, step", [(RECIPE, 2), (RECIPE, 4), (ADAM, 7)])
+@pytest.mark.parametrize("recipe, step", [(RECIPE, 4), (ADAM, 7)])
 def test_stopped_with_a_checkpoint_after_every_epoch(run, whole, recipe, step):
     with pytest.raises(Stop):
         run("halves", recipe, show=StopAt(step))
@@ -177,7 +176,7 @@ def test_stopped_with_a_checkpoint_after_every_epoch(run, whole, recipe, step):
 
 
 @pytest.mark.parametrize("recipe, step, scoring", [
-    (RECIPE, 3, 0), (RECIPE, 4, 0), (RECIPE, 4, 1), (ADAM, 2, 0), (ADAM, 6, 2)])
+    (RECIPE, 3, 0), (RECIPE, 4, 1), (ADAM, 2, 0), (ADAM, 6, 0)])
 def test_an_interrupt_saves_and_ends(run, whole, recipe, step, scoring):
     lines = []
     handler = signal.getsignal(signal.SIGINT)
@@ -595,11 +594,11 @@ def damage(path, kind):
 def test_damaged_checkpoint(run, kind):
     folder = begun(run)
     damage(folder / "checkpoint.h5", kind)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before = contents(folder)
     with pytest.raises(WeightsError) as caught:
         run("run")
     assert str(caught.value).startswith(f"{folder / 'checkpoint.h5'}: ")
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert contents(folder) == before
 
 
 def test_checkpoint_that_is_none(run):

@@ -163,7 +163,7 @@ def test_options_reach_the_run(started):
 def test_other_ways_to_say_how_to_train(started):
     assert started("--class-weights", "median").recipe.class_weights == "median"
     assert started("--class-weights", "0.5,2").recipe.class_weights == [0.5, 2]
-    assert started("--at-once").net.name == "fcn8s-atonce"
+    assert started("--model", "fcn8s", "--at-once").net.name == "fcn8s-atonce"
     assert started("--whole-photos", "--batch", "1").recipe.crop is None
 
 
@@ -216,32 +216,56 @@ def test_weights_to_begin_with(new, capsys, data_set):
     assert run(capsys, "--resume", "second")[0] == 0
 
 
+@pytest.mark.parametrize("kind, kept", [
+    ("classifier", ("score",)), ("convolutions", ("score", "fc")), ("fcn8s", ("score",))])
+def test_weights_of_other_nets_to_begin_with(new, capsys, kind, kept):
+    options = {"width": 0.03125, "fc_channels": 6, "batch_norm": True, "init": "scratch",
+               "seed": 8}
+    net = models.FCN8s(classes=7, **options) if kind == "fcn8s" else \
+        models.VGG16(classes=7, input_size=224, **options)
+    name = "init.safetensors" if kind == "fcn8s" else "init.h5"
+    if kind == "convolutions":
+        weights.write(name, {key: array for key, array in net.params.items()
+                             if key.startswith(("conv", "bn"))}, {"model": "vgg16"})
+    else:
+        loading.save_model(net, name)
+    code, _, err = run(capsys, *new, "--init", name, "--rate", "1e-30", "--decay", "0",
+                       "--epochs", "1")
+    assert code == 0, err
+    assert any("keep their start, for training" in line for line in err)
+    stored = weights.read("run/last.h5")
+    for key, array in net.params.items():
+        if not key.startswith((*kept, "fc8", "upscore")) and "running" not in key:
+            np.testing.assert_array_equal(stored[key].ravel(), array.ravel(), key)
+    assert not stored["score_fr/weights"].any()
+
+
 # --- going on -----------------------------------------------------------------------------------
 
 KILLED = """
-import json, os, random, signal, sys, time
+import json, os, random, shutil, signal, sys, time
 # Imported before any process is forked, but nothing runs here: threads do not survive a fork.
 from tinyfcn import checkpoints, learner, tasks, train, training, weights
 from tinyfcn.kernels import cpu
 import tinyfcn.panels, tinyfcn.curves
 
-kills, resume, new = int(sys.argv[1]), ["--resume", "killed"], sys.argv[2:]
-moment, steps, begun = random.Random(7), [], time.monotonic()
-for index in range(kills):
+resume, new = ["--resume", "killed"], sys.argv[1:]
+moment, steps = random.Random(7), []
+for index in range(20):
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, 1)
-        show = training._Run.step
+        whole_step = training._Run.step
         def step(self, loader):
+            whole_step(self, loader)
             os.write(write, b".")
-            show(self, loader)
         training._Run.step = step
         os._exit(train.main(resume if os.path.exists("killed/checkpoint.h5") else new))
     os.close(write)
-    os.read(read, 1)                            # the kernels are there, the first step begins
-    time.sleep(moment.uniform(0, 0.6))
+    os.read(read, 1)                            # the kernels are there, the first step is done
+    time.sleep(moment.uniform(0, 0.3))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     os.close(read)
@@ -251,7 +275,6 @@ for index in range(kills):
         weights.read("killed/checkpoint.h5")
     steps.append(stored.get("checkpoint.h5", {}).get("training", {}).get("step", 0))
     if not os.path.exists("killed/checkpoint.h5"):      # killed in its very first steps
-        import shutil
         shutil.rmtree("killed", ignore_errors=True)
 print(json.dumps(steps))
 sys.exit(train.main(resume))
@@ -261,12 +284,12 @@ sys.exit(train.main(resume))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_killed_at_twenty_moments(new, capsys):
     """There is always a checkpoint that can be read, and the end is the same."""
-    options = ["--epochs", "25", "--average", "0.9", "--optimizer", "adamw", "--rate", "0.001",
+    options = ["--epochs", "30", "--average", "0.9", "--optimizer", "adamw", "--rate", "0.001",
                "--save-every", "0.001"]
     assert run(capsys, *new, *options)[0] == 0
     arguments = [str(each) for each in (*new, *options)]
     arguments[arguments.index("run")] = "killed"
-    done = subprocess.run([sys.executable, "-c", KILLED, "20", *arguments], capture_output=True,
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True,
                           text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     steps = json.loads(done.stdout.splitlines()[0])
@@ -598,7 +621,7 @@ def test_full_disk(new, capsys, monkeypatch):
     assert code == 1 and len(out) == 1
     assert err[-1].startswith("tinyfcn-train: run/") and err[-1].endswith(
         ".h5: cannot be written: no space left on device")
-    assert weights.describe("run/checkpoint.h5")["training"]["epoch"] == 1
+    assert weights.describe("run/checkpoint.h5")["training"]["step"] == 2
 
 
 def test_memory_that_is_not_enough(new, capsys, monkeypatch):
