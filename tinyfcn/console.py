@@ -243,10 +243,15 @@ def status():
         yield lambda line: None
         return
 
+    shown = ""
+
     def show(line):
-        columns = shutil.get_terminal_size().columns
+        nonlocal shown
+        line = line[:shutil.get_terminal_size().columns - 1]
+        clear = "\x1b[K" if len(line) < len(shown) else ""
+        shown = line
         with contextlib.suppress(OSError):
-            sys.stderr.write(f"\r{line[:columns - 1]}\x1b[K")
+            sys.stderr.write(f"\r{line}{clear}")
             sys.stderr.flush()
 
     try:
