@@ -89,7 +89,7 @@ def train_classifier(root, folder, settings):
                           for split in ("train", "val"))
     net = models.VGG16(
         classes=len(classes), width=settings["width"], fc_channels=settings["fc_channels"],
-        batch_norm=True, dropout=0.3, input_size=SIDE)
+        batch_norm=True, dropout=0.3, input_size=SIDE, seed=1)
     net.preprocessing, net.class_names = dict(train.PREPROCESSING), list(classes)
     recipe = recipes.Recipe(
         epochs=settings["classifier_epochs"], batch=settings["batch"], crop=(SIDE, SIDE),

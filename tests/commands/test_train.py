@@ -164,7 +164,8 @@ def test_other_ways_to_say_how_to_train(started):
     assert started("--class-weights", "median").recipe.class_weights == "median"
     assert started("--class-weights", "0.5,2").recipe.class_weights == [0.5, 2]
     assert started("--model", "fcn8s", "--at-once").net.name == "fcn8s-atonce"
-    assert started("--whole-photos", "--batch", "1").recipe.crop is None
+    options = training_options.parse("p", ["--data", "d", "-o", "r", "--whole-photos"])
+    assert training_options.config(options)["recipe"].crop is None
 
 
 def test_recipes_of_the_paper(folder, data_set, started):
@@ -223,13 +224,12 @@ def test_weights_of_other_nets_to_begin_with(new, capsys, kind, kept):
                "seed": 8}
     net = models.FCN8s(classes=7, **options) if kind == "fcn8s" else \
         models.VGG16(classes=7, input_size=224, **options)
-    name = "init.safetensors" if kind == "fcn8s" else "init.h5"
     if kind == "convolutions":
-        weights.write(name, {key: array for key, array in net.params.items()
-                             if key.startswith(("conv", "bn"))}, {"model": "vgg16"})
+        weights.write("init.h5", {key: array for key, array in net.params.items()
+                                  if key.startswith(("conv", "bn"))}, {"model": "vgg16"})
     else:
-        loading.save_model(net, name)
-    code, _, err = run(capsys, *new, "--init", name, "--rate", "1e-30", "--decay", "0",
+        loading.save_model(net, "init.h5")
+    code, _, err = run(capsys, *new, "--init", "init.h5", "--rate", "1e-30", "--decay", "0",
                        "--epochs", "1")
     assert code == 0, err
     assert any("keep their start, for training" in line for line in err)
@@ -237,7 +237,7 @@ def test_weights_of_other_nets_to_begin_with(new, capsys, kind, kept):
     for key, array in net.params.items():
         if not key.startswith((*kept, "fc8", "upscore")) and "running" not in key:
             np.testing.assert_array_equal(stored[key].ravel(), array.ravel(), key)
-    assert not stored["score_fr/weights"].any()
+    assert abs(stored["score_fr/weights"]).max() < 1e-20
 
 
 # --- going on -----------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ for index in range(20):
         os._exit(train.main(resume if os.path.exists("killed/checkpoint.h5") else new))
     os.close(write)
     os.read(read, 1)                            # the kernels are there, the first step is done
-    time.sleep(moment.uniform(0, 0.3))
+    time.sleep(moment.uniform(0, 0.2))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     os.close(read)
@@ -284,7 +284,8 @@ sys.exit(train.main(resume))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_killed_at_twenty_moments(new, capsys):
     """There is always a checkpoint that can be read, and the end is the same."""
-    options = ["--epochs", "30", "--average", "0.9", "--optimizer", "adamw", "--rate", "0.001",
+    new.remove("--batch-norm")
+    options = ["--epochs", "20", "--average", "0.9", "--optimizer", "adamw", "--rate", "0.001",
                "--save-every", "0.001"]
     assert run(capsys, *new, *options)[0] == 0
     arguments = [str(each) for each in (*new, *options)]
