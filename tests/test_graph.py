@@ -386,8 +386,8 @@ def test_frozen_layers_change_no_gradient_of_the_others(x, patterns, still):
     before = {name: w.copy() for name, w in net.params.items()}
     y = net.forward(x, keep=True)
     np.testing.assert_array_equal(y, reference.forward(x, keep=True))
-    kept = [name for name, layer in net.layers.items() if layer.kept is not None]
-    assert len(net.nodes) - len(kept) == still
+    assert len(net._still()) == still
+    assert all(net.layers[name].kept is None for name in net._still())
     gy = np.random.default_rng(3).standard_normal(y.shape)
     gx = net.backward(gy)
     assert (gx is None) == (still > 0)

@@ -60,6 +60,8 @@ class Graph:
         self._nodes = {}
         self._frozen = set()
         self._plan = None
+        # ReLUs that ran inside a layer whose backward goes through them too.
+        self._covered = set()
 
     def add(self, name, layer, *inputs, size_like=None):
         """Append a node that reads `inputs`, by default the node before it; return its name."""
@@ -186,7 +188,7 @@ class Graph:
         unknown = [name for name in wanted if name not in self._nodes]
         if unknown:
             raise KeyError(f"the net has no node {', '.join(unknown)}")
-        values, sizes, done = {DATA: x}, {DATA: x.shape[1:3]}, set()
+        values, sizes, done, covered = {DATA: x}, {DATA: x.shape[1:3]}, set(), set()
         still = self._still() if keep else ()
         for step, node in enumerate(self.nodes):
             if not keep and all(name in values for name in wanted):
@@ -203,7 +205,9 @@ class Graph:
                 done |= {relu, pool}
             elif relu is not None and node.name not in wanted:
                 y = values[relu] = node.layer.forward(*inputs, keep=keeps, relu=True)
-                if keeps:
+                if isinstance(node.layer, BatchNorm):
+                    covered.add(relu)
+                elif keeps:
                     self._nodes[relu].layer.kept = y
                 sizes[relu] = y.shape[1:3]
                 done.add(relu)
@@ -214,6 +218,8 @@ class Graph:
             for name in last_use[step]:
                 if name not in wanted:
                     values.pop(name, None)
+        if keep:
+            self._covered = covered
         found = {name: values[name] for name in wanted}
         return found if outputs is not None else found[wanted[0]]
 
@@ -243,6 +249,8 @@ class Graph:
             wanted = input_gradient if node.inputs == (DATA,) else not still.issuperset(node.inputs)
             if isinstance(node.layer, Convolution):
                 gx = node.layer.backward(g, input_gradient=wanted)
+            elif node.name in self._covered:
+                gx = g
             else:
                 gx = node.layer.backward(g)
             for name, share in zip(node.inputs, gx if isinstance(gx, tuple) else (gx,)):
@@ -266,7 +274,8 @@ class Graph:
         sizes_read = {node.size_like for node in self.nodes}
         for node in self.nodes:
             relu = only_reader(node.name)
-            if not isinstance(node.layer, Convolution | FrozenConvolution) or relu is None \
+            fusing = BatchNorm | Convolution | FrozenConvolution
+            if not isinstance(node.layer, fusing) or relu is None \
                     or not isinstance(relu.layer, ReLU):
                 continue
             fused[node.name] = relu.name

@@ -22,7 +22,7 @@ from .elementwise import (
     scale,
 )
 from .gemm import matrix_product
-from .interpolation import interpolate
+from .interpolation import interpolate, interpolate_backward, interpolate_classify
 from .local_response_normalization import (
     local_response_normalization_backward,
     local_response_normalization_forward,
@@ -52,6 +52,8 @@ __all__ = [
     "crop_forward",
     "dropout",
     "interpolate",
+    "interpolate_backward",
+    "interpolate_classify",
     "local_response_normalization_backward",
     "local_response_normalization_forward",
     "matrix_product",

@@ -171,8 +171,13 @@ def test_transposed_convolution(x_shape, w_shape, options, device, rng):
 @pytest.mark.parametrize("size", [(6, 5), (7, 9), (1, 1)])
 def test_interpolation(size, device, rng):
     x, rows = normal(rng, 2, 3, 2, 3), np.array([0.25, 0.75, 0.75, 0.25], np.float32)
-    check(device, "interpolate", x, rows, rows[::-1].copy(), (2, 2), (1, 1), size, terms=4,
-          stay=(1, 2))
+    filters = rows, rows[::-1].copy(), (2, 2), (1, 1)
+    check(device, "interpolate", x, *filters, size, terms=4, stay=(1, 2))
+    gy = normal(rng, 2, *size, 3)
+    check(device, "interpolate_backward", gy, *filters, (3, 2), terms=16, stay=(1, 2))
+    labels, _ = cuda.interpolate_classify(arrays.to_device(x, device), *filters, size)
+    np.testing.assert_array_equal(
+        arrays.to_host(labels), naive.interpolate_classify(x, *filters, size)[0])
 
 
 @pytest.mark.parametrize("turn_a", [False, True])
@@ -233,7 +238,10 @@ def test_batch_norm(shape, device, rng):
     gamma, beta = normal(rng, c), normal(rng, c)
     check(device, "batch_norm_statistics", x, terms=10)
     check(device, "batch_norm_forward", x, mean, var, gamma, beta, 1e-2, terms=300)
-    check(device, "batch_norm_backward", normal(rng, *shape), x, mean, var, gamma, 1e-2, terms=1000)
+    gy = normal(rng, *shape)
+    check(device, "batch_norm_backward", gy, x, mean, var, gamma, 1e-2, terms=1000)
+    check(device, "batch_norm_forward", x, mean, var, gamma, beta, 1e-2, relu=True, terms=300)
+    check(device, "batch_norm_backward", gy, x, mean, var, gamma, 1e-2, beta, terms=1000)
 
 
 @pytest.mark.parametrize("shape, size, alpha, beta, k", [

@@ -69,17 +69,19 @@ def test_gradients(rng, fill, assert_gradients, shape):
     assert assert_gradients(layer, x) == ["x", "gamma", "beta"]
 
 
-def test_frozen_it_normalizes_by_its_running_averages_in_training_too(rng):
+@pytest.mark.parametrize("relu", [False, True])
+def test_frozen_it_normalizes_by_its_running_averages_in_training_too(rng, relu):
     layer = BatchNorm(3, dtype=np.float64)
     for w in layer.params.values():
         w[...] = rng.uniform(0.5, 2, 3)
     before = {key: w.copy() for key, w in layer.params.items()}
     layer.fixed = frozenset(layer.params)
     x, gy = rng.standard_normal((2, 2, 3, 4, 3))
-    np.testing.assert_array_equal(layer.forward(x, keep=True), layer.forward(x))
-    # It is linear in x: its gradient is the slope of each channel.
-    slope = (layer.forward(x + 1) - layer.forward(x))
-    np.testing.assert_allclose(layer.backward(gy), gy * slope, rtol=1e-9)
+    y = layer.forward(x, keep=True, relu=relu)
+    np.testing.assert_array_equal(y, layer.forward(x, relu=relu))
+    # Without the ReLU it is linear in x: its gradient is the slope of each channel.
+    slope = layer.forward(x + 1) - layer.forward(x)
+    np.testing.assert_allclose(layer.backward(gy), gy * slope * (y > 0 if relu else 1), rtol=1e-9)
     assert layer.grads == {}
     for key, w in before.items():
         np.testing.assert_array_equal(layer.params[key], w)

@@ -28,30 +28,38 @@ class BatchNorm(Layer):
             "running_var": np.ones(channels, dtype),
         }
 
-    def forward(self, x, keep=False):
+    def forward(self, x, keep=False, relu=False):
+        """With `relu`, the ReLU that follows is done on the way, and backward through it too."""
         ops, params = backend(x), self.params
-        if keep and "gamma" not in self.fixed:
+        frozen = "gamma" in self.fixed
+        if keep and not frozen:
             mean, var = ops.batch_norm_statistics(x)
             count = x.size // x.shape[3]
             unbiased = ops.scale(var, count / max(1, count - 1))
             for name, now in ("running_mean", mean), ("running_var", unbiased):
                 ops.move_towards(params[name], now, self.momentum)
-            self.kept = x, mean, var
+            self.kept = x, mean, var, relu
         else:
             mean, var = params["running_mean"], params["running_var"]
-            if keep:
-                self.kept = ()
-        return ops.batch_norm_forward(x, mean, var, params["gamma"], params["beta"], self.eps)
+        y = ops.batch_norm_forward(
+            x, mean, var, params["gamma"], params["beta"], self.eps, relu=relu
+        )
+        if keep and frozen:
+            self.kept = y, relu
+        return y
 
     def backward(self, gy):
-        kept, params = self.take_kept(), self.params
-        if not kept:  # then it is linear: y = gamma / sqrt(var + eps) * x + a constant
+        ops, params = backend(gy), self.params
+        if "gamma" in self.fixed:  # it is linear: y = gamma / sqrt(var + eps) * x + a constant
+            y, relu = self.take_kept()
             zeros = zeros_like(params["beta"])
-            return backend(gy).batch_norm_forward(
-                gy, zeros, params["running_var"], params["gamma"], zeros, self.eps
+            return ops.batch_norm_forward(
+                ops.relu_backward(gy, y) if relu else gy,
+                zeros, params["running_var"], params["gamma"], zeros, self.eps,
             )
-        x, mean, var = kept
-        gx, self.grads["gamma"], self.grads["beta"] = backend(gy).batch_norm_backward(
-            gy, x, mean, var, params["gamma"], self.eps
+        x, mean, var, relu = self.take_kept()
+        gx, self.grads["gamma"], self.grads["beta"] = ops.batch_norm_backward(
+            gy, x, mean, var, params["gamma"], self.eps,
+            relu_beta=params["beta"] if relu else None,
         )
         return gx
