@@ -76,6 +76,8 @@ def _train(options, folder):
                 runs.write_config(folder, _stored(config))
             for number, (each, inner) in enumerate(planned):
                 net = nets.pop() if nets else _build_net(each, inner, classes)
+                if config["stages"]:
+                    each = {**each, "recipe": _fitting(each["recipe"], net)}
                 stage = f"{each['model']} " if config["stages"] else ""
                 if inner == folder:
                     _train_one(net, each, inner, stage, photos, val_pairs, options, device)
@@ -226,23 +228,37 @@ def _build_net(config, folder, classes):
 
 
 def _check_recipe(config, planned, classes, val_pairs):
-    """Refuse what the recipe asks of a net or of data that do not have it."""
+    """Refuse what the recipe asks of nets or of data that do not have it."""
     from . import models
 
     recipe = config["recipe"]
     weights = recipe.class_weights
+    tiny = {"width": 1 / 64, "fc_channels": 1, "init": None}
+    nets = [models.BY_NAME[each["model"]](**{**each["net"], **tiny}) for each, _ in planned]
+    for pattern in (*recipe.freeze, *recipe.layer_rates):
+        if not any(_has(net, pattern) for net in nets):
+            raise console.CommandError(f"{nets[-1].name} has no layer {pattern}", console.USAGE)
+    if isinstance(weights, (list, tuple)) and len(weights) != len(classes.names):
+        message = f"{len(weights)} class weights for {len(classes.names)} classes"
+        raise console.CommandError(message, console.USAGE)
+    if recipe.early_stop and not val_pairs:
+        raise console.CommandError("--early-stop needs a val split", console.USAGE)
+
+
+def _has(net, pattern):
     try:
-        for pattern in (*recipe.freeze, *recipe.layer_rates):
-            for each, _ in planned:
-                tiny = {**each["net"], "width": 1 / 64, "fc_channels": 1, "init": None}
-                models.BY_NAME[each["model"]](**tiny).matching(pattern)
-        if isinstance(weights, (list, tuple)) and len(weights) != len(classes.names):
-            raise ValueError(
-                f"{len(weights)} class weights for {len(classes.names)} classes")
-        if recipe.early_stop and not val_pairs:
-            raise ValueError("--early-stop needs a val split")
-    except ValueError as error:
-        raise console.CommandError(error, console.USAGE) from None
+        return bool(net.matching(pattern))
+    except ValueError:
+        return False
+
+
+def _fitting(recipe, net):
+    """The recipe without the layers that this stage's net does not have yet."""
+    import dataclasses
+
+    rates = {pattern: x for pattern, x in recipe.layer_rates.items() if _has(net, pattern)}
+    freeze = [pattern for pattern in recipe.freeze if _has(net, pattern)]
+    return dataclasses.replace(recipe, layer_rates=rates, freeze=freeze)
 
 
 def _check_writable(folder):

@@ -347,7 +347,8 @@ STAGED = ["--staged", "--model", "fcn8s", "--epochs", "2", "--stage-rates", "0.0
 
 
 def test_stages(new, capsys):
-    code, out, err = run(capsys, *new, *STAGED, "--init", first_net(new, capsys))
+    code, out, err = run(capsys, *new, *STAGED, "--init", first_net(), "--layer-rate",
+                         "score_pool4=0.01", "--freeze", "conv1")
     assert code == 0, err
     assert [line.split("  ")[0] for line in out] == [
         f"{model} epoch {epoch}/2" for model in ("fcn32s", "fcn16s", "fcn8s") for epoch in (1, 2)]
@@ -359,6 +360,8 @@ def test_stages(new, capsys):
         assert files(f"run/{model}") == ALL
         config = json.loads(pathlib.Path(f"run/{model}/config.json").read_text())
         assert (config["model"], config["recipe"]["rate"]) == (model, rate)
+        assert config["recipe"]["layer_rates"] == (
+            {} if model == "fcn32s" else {"score_pool4": 0.01})
         assert loading.load_model(f"run/{model}/best.h5").name == model
     assert config["init"] == os.path.abspath("run/fcn16s/best.h5")
     # Interrupted within a stage and between two, it goes on to the same.
@@ -374,7 +377,7 @@ def test_stages(new, capsys):
     assert (code, out) == (0, [])
 
 
-def first_net(new, capsys):
+def first_net():
     """A file of FCN-32s for other classes, to begin with."""
     net = models.FCN32s(classes=5, width=0.03125, fc_channels=6, batch_norm=True, init="scratch")
     net.class_names = list("abcde")
