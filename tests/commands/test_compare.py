@@ -92,7 +92,8 @@ def pictures(path, count):
         if pixel != before:
             runs.append([tuple(pixel), 0])
         runs[-1][1] += 1
-    blocks = [colour for colour, width in runs if width >= 64]
+    blocks = [colour for colour, width in runs if colour != (255, 255, 255)
+              for _ in range(width // 64)]
     assert len(blocks) == 3 * count, runs
     return [blocks[3 * k:3 * k + 3] for k in range(count)]
 
