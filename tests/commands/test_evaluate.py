@@ -408,12 +408,25 @@ def test_scores_that_are_not_finite(data, net, capsys, monkeypatch):
           "--data", data, "--weights", net)
 
 
-def test_memory_that_is_not_enough(data, net, capsys, monkeypatch):
+def test_memory_that_is_not_enough_for_a_photo(data, net, capsys, monkeypatch):
     def forward(self, x):
-        raise MemoryError
+        if x.shape[2] == 3:
+            raise MemoryError
+        return np.concatenate([x, x[..., :1]], axis=3)
 
     monkeypatch.setattr(ColourNet, "forward", forward)
-    fails(capsys, 1, "not enough memory", "--data", data, "--weights", net)
+    code, out, err = run(capsys, "--data", data, "--weights", net, "--json")
+    assert code == 1 and json.loads(out)["images"] == 1
+    assert err == (f"tinyfcn-evaluate: {data}/images/val/b.png: not enough memory\n"
+                   "tinyfcn-evaluate: 1 of 2 photos failed\n")
+
+
+def test_memory_that_is_not_enough_for_the_net(data, net, capsys, monkeypatch):
+    def load(path, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(loading, "load_model", load)
+    fails(capsys, 3, "not enough memory for the net\n", "--data", data, "--weights", net)
 
 
 def test_interrupt(data, net, capsys, monkeypatch):
