@@ -116,8 +116,11 @@ def _captions(nets, paths):
     names = [TITLES[net.name] for net in nets]
     if len(set(names)) == len(names):
         return names
-    folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in paths])
-    return [shortened(printable(os.path.relpath(path, folder))) for path in paths]
+    for depth in range(1, 5):           # as many folders as it takes
+        files = ["/".join(pathlib.Path(path).parts[-depth:]) for path in paths]
+        if len(set(files)) == len(files):
+            break
+    return [shortened(printable(file)) for file in files]
 
 
 def _compare(nets, job, options):
