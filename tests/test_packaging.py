@@ -28,7 +28,7 @@ LEVELS = (
     ("descriptions", "loading", "losses", "optimizers", "metrics", "gradient_check", "origins",
      "peers"),
     ("console", "classification", "drawing", "inference", "training", "evaluation"),
-    ("benchmarks", "confusion", "panels", "photos", "reports", "segmenters"),
+    ("benchmarks", "checking", "confusion", "panels", "photos", "reports", "segmenters"),
     ("comparison",),
     ("classify", "segment", "train", "evaluate", "gradcheck", "benchmark"),
 )

@@ -138,13 +138,15 @@ def _evaluate(options):
 
 def _find_data(options):
     """The pairs to score and their classes; None where the weight file is to name them."""
-    from .data.folders import (
-        DataError, find_pairs, match_pairs, read_classes, read_classes_file)
+    from .data import layouts
+    from .data.classes import read_classes_file
+    from .data.errors import DataError
+    from .data.folders import match_pairs
 
     try:
         if options.data is not None:
-            classes = read_classes(options.data)
-            return find_pairs(options.data, options.split or "val"), classes
+            data = layouts.find(options.data)
+            return data.pairs(options.split or "val"), data.classes
         classes = None if options.classes is None else read_classes_file(options.classes)
         return match_pairs(options.images, options.labels), classes
     except DataError as error:

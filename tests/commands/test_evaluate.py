@@ -389,13 +389,20 @@ def test_no_photo_can_be_read(data, net, capsys):
     assert third == "tinyfcn-evaluate: 2 of 2 photos failed"
 
 
+def test_missing_label_map(data, net, capsys):
+    os.unlink(data / "labels/val/b.png")
+    code, out, err = run(capsys, "--data", data, "--weights", net, "--json")
+    assert code == 1 and json.loads(out)["images"] == 1
+    assert err.splitlines() == [
+        f"tinyfcn-evaluate: {data}/labels/val/b.png: No such file or directory",
+        "tinyfcn-evaluate: 1 of 2 photos failed"]
+
+
 def test_data_that_is_not_there(data, net, tmp_path, capsys):
     none = tmp_path / "none"
-    fails(capsys, 2, f"{none}/classes.json: No such file", "--data", none, "--weights", net)
+    fails(capsys, 2, f"{none}: No such file or directory", "--data", none, "--weights", net)
     arguments = "--data", data, "--weights", net
     fails(capsys, 2, f"{data}/images/train: No such file", *arguments, "--split", "train")
-    os.unlink(data / "labels/val/b.png")
-    fails(capsys, 2, f"{data}/labels/val: no label maps for 1 of 2 photos: b.png", *arguments)
     for name in "ab":
         os.unlink(data / f"images/val/{name}.png")
     fails(capsys, 2, f"{data}/images/val: no images in it", *arguments)
