@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from tinyfcn import evaluation
-from tinyfcn.data.folders import DataError, Pair
+from tinyfcn.data.errors import DataError
+from tinyfcn.data.pairs import Pair
 
 COUNT = 12
 

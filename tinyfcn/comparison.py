@@ -126,7 +126,7 @@ def _captions(nets, paths):
 def _compare(nets, job, options):
     """Segment with each net, draw, write. Returns the line for stdout."""
     from . import drawing, inference, metrics, panels, reports
-    from .data.folders import Pair, read_pair
+    from .data.pairs import Pair, read_pair
     from .data.images import printable, read_photo
     from .data.outputs import staged_files
 
@@ -140,7 +140,7 @@ def _compare(nets, job, options):
         path = pathlib.Path(options.truth)
         if path.is_dir():
             path /= job.stem + ".png"
-        photo, truth = read_pair(Pair(job.stem, job.photo, path), count, void)
+        photo, truth = read_pair(Pair(job.stem, job.photo, path, classes), count, void)
 
     alpha = 1 if options.alpha is None else options.alpha
 

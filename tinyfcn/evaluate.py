@@ -28,9 +28,8 @@ def _parse(argv):
     parser = console.OneLineParser(
         prog=PROGRAM,
         allow_abbrev=False,
-        description="Score a net on a data set (DIR/images/SPLIT/NAME.jpg, "
-        "DIR/labels/SPLIT/NAME.png, DIR/classes.json) or on a folder of photos and one of label "
-        "maps: pixel accuracy, mean accuracy, mean IU and frequency weighted IU, and IU and "
+        description="Score a net on a data set, laid out as train takes it, or on a folder of "
+        "photos and one of label maps: pixel accuracy, mean accuracy, mean IU and frequency weighted IU, and IU and "
         "accuracy of each class.",
         epilog="Exit codes: 0 fine, 1 some photos could not be read and the figures are of the "
         "others, 2 usage, 3 weights, 130 interrupted.",
@@ -98,6 +97,7 @@ def _evaluate(options):
     net = segmenters.load(path, options)
     if classes is None:
         classes = segmenters.classes_of(net)
+        pairs = [pair._replace(classes=classes) for pair in pairs]
     else:
         _check_classes(net, classes, path, options)
     digest = sha256(path)
@@ -148,7 +148,8 @@ def _find_data(options):
             data = layouts.find(options.data)
             return data.pairs(options.split or "val"), data.classes
         classes = None if options.classes is None else read_classes_file(options.classes)
-        return match_pairs(options.images, options.labels), classes
+        pairs = match_pairs(options.images, options.labels)
+        return [pair._replace(classes=classes) for pair in pairs], classes
     except DataError as error:
         raise console.CommandError(error, console.USAGE) from None
 

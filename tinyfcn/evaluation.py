@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .data.folders import DataError, Pair, read_pair
+from .data.errors import DataError
 from .data.images import ImageError, printable
+from .data.pairs import Pair, read_pair
 from .inference import segment
 from .metrics import confusion_matrix
 
@@ -22,7 +23,7 @@ class Scored(NamedTuple):
 
     Attributes
     ----------
-    pair : folders.Pair
+    pair : pairs.Pair
     photo : (h, w, 3) uint8
     truth, predicted : (h, w) uint8
     matrix : (classes, classes) int64
@@ -45,7 +46,7 @@ def evaluate(net, pairs, ignore_label, progress=None, failed=None, each=None, **
     Parameters
     ----------
     net : Graph
-    pairs : sequence of folders.Pair
+    pairs : sequence of pairs.Pair
     ignore_label : int
         Pixels with this label are left out.
     progress : callable, optional

@@ -87,9 +87,9 @@ def classes_of(net):
 
     Returns
     -------
-    folders.Classes
+    classes.Classes
     """
-    from .data.folders import Classes
+    from .data.classes import Classes
     from .drawing import class_colours
     from .inference import class_name
 

@@ -132,6 +132,15 @@ def test_what_is_not_labelled_is_white_and_not_counted(folder, three, capsys):
     assert (right == 255).all()
 
 
+def test_coloured_truth(folder, three, capsys):
+    photo, truth = save("photo.png", [[R, G, B]]), save("truth.png", [COLOURS])
+    code, out, err = run(capsys, photo, *three, "--truth", truth)
+    assert (code, err) == (0, []) and "FCN-8s, mean IU 100.00 %" in out[0]
+    save("truth.png", [[(1, 2, 3), *COLOURS[1:]]])
+    fails(capsys, 1, "truth.png: holds the colour (1, 2, 3): it is none of the 3 classes'", photo,
+          *three, "--truth", truth)
+
+
 def test_truth_without_a_labelled_pixel(folder, three, capsys):
     photo, truth = save("photo.png", [[R, G, B]]), save("truth.png", [[9, 9, 9]])
     code, out, err = run(capsys, photo, *three, "--truth", truth)

@@ -199,6 +199,22 @@ def test_folders_with_the_classes_of_the_weights(folders, net, capsys, monkeypat
     assert json.loads(out)["images"] == 1
 
 
+def test_coloured_label_maps(folders, net, tmp_path, capsys, monkeypatch):
+    save(tmp_path / "maps/a.png", [[R, G, G, (1, 2, 3)]])
+    save(tmp_path / "maps/b.png", [[R, R, R]])
+    (tmp_path / "names.json").write_text(json.dumps(
+        {"names": NAMES, "colours": [R, G, B, (0, 0, 0), (1, 2, 3)], "ignore": 255}))
+    code, out, err = run(capsys, *folders, "--classes", tmp_path / "names.json", "--weights", net,
+                         "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["mean_iu"] == pytest.approx((2 / 5 + 1 / 3 + 0) / 3)
+    # The weight file knows colours, too, but none for what is not labelled.
+    monkeypatch.setattr(ColourNet, "colours", [R, G, B, (0, 0, 0)])
+    code, out, err = run(capsys, *folders, "--weights", net, "--json")
+    assert code == 1 and json.loads(out)["images"] == 1
+    assert f"{tmp_path}/maps/a.png: holds the colour (1, 2, 3): it is none of the 4 classes'" in err
+
+
 def test_classes_without_names_are_numbered(folders, net, capsys, monkeypatch):
     monkeypatch.setattr(ColourNet, "class_names", None)
     code, out, _ = run(capsys, *folders, "--weights", net, "--json")
@@ -211,8 +227,11 @@ def test_folders_that_do_not_fit(folders, net, tmp_path, capsys):
     images, labels = folders[1], folders[3]
     fails(capsys, 2, f"{none}: No such file", "--images", none, "--labels", labels,
           "--weights", net)
-    fails(capsys, 2, f"{none}: no label maps for 2 of 2 photos: a.png, b.png", "--images", images,
-          "--labels", none, "--weights", net)
+    code, out, err = run(capsys, "--images", images, "--labels", none, "--weights", net)
+    assert (code, out) == (1, "") and err.splitlines() == [
+        f"tinyfcn-evaluate: {none}/a.png: No such file or directory",
+        f"tinyfcn-evaluate: {none}/b.png: No such file or directory",
+        "tinyfcn-evaluate: 2 of 2 photos failed"]
     fails(capsys, 2, f"{none}: No such file", *folders, "--classes", none, "--weights", net)
     (tmp_path / "three.json").write_text(json.dumps(
         {"names": NAMES[:3], "colours": [R, G, B], "ignore": 255}))
