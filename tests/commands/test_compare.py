@@ -1,6 +1,7 @@
 """segment --compare: the panel of several nets and the truth, and what is said of bad input."""
 import os
 import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -382,3 +383,21 @@ def next_row(panel, row, left):
     window = panel[:, left:left + len(row)]
     hits = np.flatnonzero((window == row).all(axis=(1, 2)))
     return hits[0] if hits.size else None
+
+
+def test_the_three_nets_that_ship_on_real_photos(test_data, folder, capsys):
+    """Panels with truth of a few val photos, and the figures in them."""
+    camvid = test_data("camvid")
+    missing = [model for model in ("fcn32s", "fcn16s", "fcn8s") if weights.shipped(model) is None]
+    if missing:
+        pytest.skip(f"no weights of {', '.join(missing)} ship yet")
+    photos = sorted((camvid / "images/val").iterdir())[::20]
+    code, out, err = run(capsys, *photos, "--truth", camvid / "labels/val")
+    assert (code, err) == (0, []) and len(out) == len(photos) == 6
+    assert tree(folder) == sorted(f"{photo.stem}_compare.png" for photo in photos)
+    found = np.array([[float(value) for value in re.findall(r"mean IU ([\d.]+) %", line)]
+                      for line in out])
+    assert found.shape == (6, 3) and (found > 20).all()
+    # The later stages see more detail.
+    coarse, _, fine = found.mean(axis=0)
+    assert fine > coarse
