@@ -153,8 +153,8 @@ def _compare(nets, job, options):
         labels = inference.segment(net, photo, **segmenters.view_options(options)).labels
         seen.append(labels)
         if truth is not None:
-            mean_iu = metrics.scores(metrics.confusion_matrix(truth, labels, count, void))["mean_iu"]
-            caption += f", mean IU {reports.figure(mean_iu)}"
+            matrix = metrics.confusion_matrix(truth, labels, count, void)
+            caption += f", mean IU {reports.figure(metrics.scores(matrix)['mean_iu'])}"
         captions.append(caption)
         row.append(picture(labels, caption))
     if truth is not None:

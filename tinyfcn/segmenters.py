@@ -95,9 +95,11 @@ def classes_of(net):
 
     count = net.arguments["classes"]
     ignored = net.ignore_label
+    if ignored is None:
+        ignored = 255 if count <= 255 else -1       # no label map leaves a pixel out then
     return Classes([class_name(index, net.class_names) for index in range(count)],
                    class_colours(count, net.colours).tolist(),
-                   255 if ignored is None else ignored)
+                   ignored)
 
 
 def _shown(path):
