@@ -28,7 +28,8 @@ LEVELS = (
     ("descriptions", "loading", "losses", "optimizers", "metrics", "gradient_check", "origins",
      "peers"),
     ("console", "classification", "drawing", "inference", "training", "evaluation"),
-    ("benchmarks", "photos"),
+    ("benchmarks", "checking", "confusion", "panels", "photos", "reports", "segmenters"),
+    ("comparison",),
     ("classify", "segment", "train", "evaluate", "gradcheck", "benchmark"),
 )
 COMMANDS = LEVELS[-1]
