@@ -60,7 +60,8 @@ def _parse(argv):
         allow_abbrev=False,
         description="Train a VGG FCN on photos with label maps: DIR/images/train/NAME.jpg, "
         "DIR/labels/train/NAME.png (8-bit, a class index per pixel), the same for the split val, "
-        'and DIR/classes.json ({"names": [...], "colours": [[r, g, b], ...], "ignore": 255}). '
+        'and DIR/classes.json ({"names": [...], "colours": [[r, g, b], ...], "ignore": 255}); or '
+        "on a folder of PASCAL VOC's layout or of labelme's JSON files. "
         "After each epoch RUN holds checkpoint.h5, best.h5 (by mean IU on val) and log.csv, and "
         "a line of the log goes to stdout.",
         epilog="Exit codes: 0 fine, 1 the training failed, 2 usage, 3 weights, 130 interrupted.",
