@@ -21,7 +21,7 @@ TILES = {3: (2, 4, 6), 5: (2, 4), 7: (2, 3)}
 MOST_TILES_AT_ONCE = 192
 
 # So large a transformed gradient of the weights still fits a core's cache, beside some tiles.
-PART_BYTES = 640 << 10
+PART_BYTES = 300 << 10
 
 # What the model assumes of a core, a clock cycle; only ratios matter. Measured on VGG's layers.
 FMAS = 1.0  # vectors of the micro-kernel

@@ -127,7 +127,7 @@ def _multiply_parts(m, n, x, x_shape, gy, gy_shape, padding, tiles, total, block
                         for c in range(0, x_shape[3], tile_rows):
                             count = min(tile_rows, x_shape[3] - c)
                             at = tap * v_step + c
-                            if count == tile_rows and columns % lanes(gu) == 0:
+                            if count == tile_rows:
                                 multiply(kernels, v, at, channels, g, panel, panel, columns, sums,
                                          starts, c, tap * gu_step + j, again, slots, zeros, 0,
                                          below_all)
@@ -269,7 +269,7 @@ def weight_gradient(x, gy, m, r, padding):
         return gw
 
     part_bytes = n * n * gu_step * dtype.itemsize
-    if part_bytes <= PART_BYTES and total >= PARTS * LEAST_BLOCK:
+    if part_bytes <= PART_BYTES and total >= PARTS * LEAST_BLOCK and outputs == gy.shape[3]:
         tile_bytes = n * n * (channels + whole_panels) * dtype.itemsize
         block = min(MOST_BLOCK, max(LEAST_BLOCK, (CACHE_BYTES - part_bytes) // tile_bytes))
         v_step, g_step = apart(block * channels, dtype), apart(block * whole_panels, dtype)
