@@ -13,6 +13,8 @@ from . import console, photos, segmenters
 
 SUFFIX = "_compare.png"
 STAGES = ("fcn32s", "fcn16s", "fcn8s")
+TITLES = {"fcn32s": "FCN-32s", "fcn16s": "FCN-16s", "fcn8s": "FCN-8s",
+          "fcn8s-atonce": "FCN-8s at once", "fcn_alexnet": "FCN-AlexNet"}
 MOST_NETS = 8
 
 
@@ -103,21 +105,34 @@ def _load(program, paths, options):
                 and list(net.class_names) != list(first.class_names):
             console.say(f"{program}: warning: {printable(path)}: its classes have other names than "
                         f"those of {printable(paths[0])}")
-    names = [net.name for net in nets]
-    return [Compared(net.name if names.count(net.name) == 1
-                     else f"{net.name} {printable(pathlib.Path(path).stem)}", net)
-            for net, path in zip(nets, paths)]
+    return [Compared(caption, net) for caption, net in zip(_captions(nets, paths), nets)]
+
+
+def _captions(nets, paths):
+    """The names of the nets, or of their files where two nets have one name."""
+    from .data.images import printable
+    from .drawing import shortened
+
+    names = [TITLES[net.name] for net in nets]
+    if len(set(names)) == len(names):
+        return names
+    for depth in range(1, 5):           # as many folders as it takes
+        files = ["/".join(pathlib.Path(path).parts[-depth:]) for path in paths]
+        if len(set(files)) == len(files):
+            break
+    return [shortened(printable(file)) for file in files]
 
 
 def _compare(nets, job, options):
     """Segment with each net, draw, write. Returns the line for stdout."""
     from . import drawing, inference, metrics, panels, reports
-    from .data.folders import Pair, read_pair
+    from .data.pairs import Pair, read_pair
     from .data.images import printable, read_photo
     from .data.outputs import staged_files
 
     start = time.perf_counter()
-    classes, truth = segmenters.classes_of(nets[0].net), None
+    named = next((each.net for each in nets if each.net.class_names is not None), nets[0].net)
+    classes, truth = segmenters.classes_of(named), None
     count, void = len(classes.names), classes.ignore_label
     if options.truth is None:
         photo = read_photo(job.photo)
@@ -125,24 +140,23 @@ def _compare(nets, job, options):
         path = pathlib.Path(options.truth)
         if path.is_dir():
             path /= job.stem + ".png"
-        photo, truth = read_pair(Pair(job.stem, job.photo, path), count, void)
+        photo, truth = read_pair(Pair(job.stem, job.photo, path, classes), count, void)
 
     alpha = 1 if options.alpha is None else options.alpha
 
     def picture(labels, caption, void=None):
         pixels = panels.class_picture(labels, classes.colours, void, photo, alpha)
-        return panels.Picture(panels.fit(pixels), drawing.shortened(caption))
+        return panels.Picture(panels.fit(pixels), caption)
 
-    row, seen, figures = [panels.Picture(panels.fit(photo), "photo")], [], []
+    row, seen, captions = [panels.Picture(panels.fit(photo), "photo")], [], []
     for caption, net in nets:
         labels = inference.segment(net, photo, **segmenters.view_options(options)).labels
         seen.append(labels)
-        if truth is None:
-            figures.append(caption)
-        else:
+        if truth is not None:
             matrix = metrics.confusion_matrix(truth, labels, count, void)
-            figures.append(f"{caption} {reports.figure(metrics.scores(matrix)['mean_iu'])}")
-        row.append(picture(labels, figures[-1]))
+            caption += f", mean IU {reports.figure(metrics.scores(matrix)['mean_iu'])}"
+        captions.append(caption)
+        row.append(picture(labels, caption))
     if truth is not None:
         row.append(picture(truth, "truth", void))
     found = panels.present(seen, [] if truth is None else [truth], void)
@@ -152,5 +166,5 @@ def _compare(nets, job, options):
     with staged_files() as stage:
         stage(target, drawing.png(panels.panel([row], entries)))
     h, w, _ = photo.shape
-    return (f"{printable(job.photo)}: {w}x{h}, {', '.join(figures)}"
-            f"{'' if truth is None else ' mean IU'}, {time.perf_counter() - start:.2f} s")
+    return (f"{printable(job.photo)}: {w}x{h}, {'; '.join(captions)}, "
+            f"{time.perf_counter() - start:.2f} s")

@@ -172,7 +172,8 @@ def overlay(photo, labels, statistics, colours=None, alpha=0.5):
     tinted = blend(photo, labels, colours, alpha)
     palette = class_colours(1 + max((s["index"] for s in statistics), default=0), colours)
     return _above_legend(tinted, [
-        (palette[s["index"]], f"{shortened(s['name'])} {percent(s['share'])}") for s in statistics])
+        (palette[s["index"]], f"{shortened(s['name'])} {percent(s['share'])}")
+        for s in statistics])
 
 
 # From cold to hot, through colours whose lightness rises: readable in grey too.
@@ -225,7 +226,8 @@ def heat_overlay(photo, heat, name, alpha=0.6):
     marks = [(heat_colours(np.array(value)), f"{100 * value:.0f} %")
              for value in (0, 0.25, 0.5, 0.75, 1)]
     largest = float(heat.max())
-    marks.append((heat_colours(np.array(largest)), f"{shortened(name)}: at most {percent(largest)}"))
+    marks.append((heat_colours(np.array(largest)),
+                  f"{shortened(name)}: at most {percent(largest)}"))
     return _above_legend(tinted, marks)
 
 

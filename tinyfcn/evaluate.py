@@ -7,6 +7,7 @@ read and the figures are of the others, 2 usage, 3 weights, 130 interrupted.
 
 # What takes long to import is imported by the functions that need it, so that --help answers at
 # once and an interrupt at any time is answered by one line.
+import math
 import os
 import sys
 import warnings
@@ -28,10 +29,9 @@ def _parse(argv):
     parser = console.OneLineParser(
         prog=PROGRAM,
         allow_abbrev=False,
-        description="Score a net on a data set (DIR/images/SPLIT/NAME.jpg, "
-        "DIR/labels/SPLIT/NAME.png, DIR/classes.json) or on a folder of photos and one of label "
-        "maps: pixel accuracy, mean accuracy, mean IU and frequency weighted IU, and IU and "
-        "accuracy of each class.",
+        description="Score a net on a data set, laid out as train takes it, or on a folder of "
+        "photos and one of label maps: pixel accuracy, mean accuracy, mean IU and frequency "
+        "weighted IU, and IU and accuracy of each class.",
         epilog="Exit codes: 0 fine, 1 some photos could not be read and the figures are of the "
         "others, 2 usage, 3 weights, 130 interrupted.",
     )
@@ -85,7 +85,7 @@ def _run(options):
 
 
 def _evaluate(options):
-    from . import evaluation, metrics, reports
+    from . import metrics, reports
     from .weights import sha256
 
     device = console.use_device(options)
@@ -98,28 +98,14 @@ def _evaluate(options):
     net = segmenters.load(path, options)
     if classes is None:
         classes = segmenters.classes_of(net)
+        pairs = [pair._replace(classes=classes) for pair in pairs]
     else:
         _check_classes(net, classes, path, options)
     digest = sha256(path)
     if device != "cpu":
         net.to(device)
 
-    failures, worst = [], []
-
-    def rank(scored):
-        value = metrics.scores(scored.matrix)["mean_iu"]
-        if value == value and (len(worst) < options.worst or value < worst[-1][0]):
-            worst.append((value, scored.pair.name, _panel_row(scored, value, classes)))
-            worst.sort(key=lambda entry: entry[0])
-            del worst[options.worst:]
-
-    try:
-        with console.progress(len(pairs), "photos") as show:
-            matrix = evaluation.evaluate(
-                net, pairs, classes.ignore_label, show, failures.append,
-                rank if options.worst else None, **segmenters.view_options(options))
-    except ValueError as error:  # the net's scores are not finite
-        raise console.CommandError(f"{_shown(path)}: {error}", console.WEIGHTS) from None
+    matrix, worst, failures = _score(net, pairs, classes, path, options)
     for error in failures:
         console.say(f"{PROGRAM}: {error}")
     images = len(pairs) - len(failures)
@@ -136,6 +122,30 @@ def _evaluate(options):
     return console.DONE if printed and written and not failures else console.FAILED
 
 
+def _score(net, pairs, classes, path, options):
+    """The confusion matrix, the worst photos as (mean IU, name, row of the panel), the errors."""
+    from . import evaluation, metrics
+
+    worst, failures = [], []
+
+    def rank(scored):
+        value = metrics.scores(scored.matrix)["mean_iu"]
+        # Where nothing is labelled the value is NaN, and nothing is wrong.
+        if not math.isnan(value) and (len(worst) < options.worst or value < worst[-1][0]):
+            worst.append((value, scored.pair.name, _panel_row(scored, value, classes)))
+            worst.sort(key=lambda entry: entry[0])
+            del worst[options.worst:]
+
+    try:
+        with console.progress(len(pairs), "photos") as show:
+            matrix = evaluation.evaluate(
+                net, pairs, classes.ignore_label, show, failures.append,
+                rank if options.worst else None, **segmenters.view_options(options))
+    except ValueError as error:  # the net's scores are not finite
+        raise console.CommandError(f"{_shown(path)}: {error}", console.WEIGHTS) from None
+    return matrix, worst, failures
+
+
 def _find_data(options):
     """The pairs to score and their classes; None where the weight file is to name them."""
     from .data import layouts
@@ -148,7 +158,8 @@ def _find_data(options):
             data = layouts.find(options.data)
             return data.pairs(options.split or "val"), data.classes
         classes = None if options.classes is None else read_classes_file(options.classes)
-        return match_pairs(options.images, options.labels), classes
+        pairs = match_pairs(options.images, options.labels)
+        return [pair._replace(classes=classes) for pair in pairs], classes
     except DataError as error:
         raise console.CommandError(error, console.USAGE) from None
 

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .data.folders import DataError, Pair, read_pair
-from .data.images import ImageError
+from .data.errors import DataError
+from .data.images import ImageError, printable
+from .data.pairs import Pair, read_pair
 from .inference import segment
 from .metrics import confusion_matrix
 
@@ -22,7 +23,7 @@ class Scored(NamedTuple):
 
     Attributes
     ----------
-    pair : folders.Pair
+    pair : pairs.Pair
     photo : (h, w, 3) uint8
     truth, predicted : (h, w) uint8
     matrix : (classes, classes) int64
@@ -45,14 +46,14 @@ def evaluate(net, pairs, ignore_label, progress=None, failed=None, each=None, **
     Parameters
     ----------
     net : Graph
-    pairs : sequence of folders.Pair
+    pairs : sequence of pairs.Pair
     ignore_label : int
         Pixels with this label are left out.
     progress : callable, optional
         Called with the number of pairs done.
     failed : callable, optional
-        Called with the error of a pair that can't be read, which is left out then; without it the
-        error is raised.
+        Called with the error of a pair that can't be read, or that memory is not enough for, which
+        is left out then; its text is one line that names the file. Without it the error is raised.
     each : callable, optional
         Called with a :class:`Scored` for each pair that could be read, in their order.
     **views
@@ -66,6 +67,8 @@ def evaluate(net, pairs, ignore_label, progress=None, failed=None, each=None, **
     ------
     DataError, ImageError
         If a pair can't be read.
+    MemoryError
+        If there is too little for a pair.
     ValueError
         If the net's scores are not finite.
     """
@@ -91,12 +94,12 @@ def evaluate(net, pairs, ignore_label, progress=None, failed=None, each=None, **
         for done, reading in enumerate(_ahead(pool, read, pairs), 1):
             try:
                 pair, photo, labels = reading.result()
-            except (DataError, ImageError) as error:
+                predicted = _predict(net, pair, photo, views)
+            except (DataError, ImageError, MemoryError) as error:
                 if failed is None:
                     raise
                 failed(error)
             else:
-                predicted = segment(net, photo, **views).labels
                 if scoring:
                     finish(scoring)
                 scoring = pool.submit(score, pair, photo, labels, predicted)
@@ -107,6 +110,13 @@ def evaluate(net, pairs, ignore_label, progress=None, failed=None, each=None, **
     finally:
         pool.shutdown(cancel_futures=True)
     return total
+
+
+def _predict(net, pair, photo, views):
+    try:
+        return segment(net, photo, **views).labels
+    except MemoryError as error:
+        raise MemoryError(f"{printable(pair.image)}: not enough memory") from error
 
 
 def _ahead(pool, read, pairs):

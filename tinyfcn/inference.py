@@ -38,7 +38,7 @@ def segment(net, photo, flip=False, scales=(1,)):
     ----------
     net
         Has `forward(x)` from (1, h, w, 3) to scores (1, h, w, classes), `params`,
-        `preprocessing` and, unless it is the CPU, `device`.
+        `preprocessing` and, unless it is the CPU, `device`; a `Graph` also has `classify(x)`.
     photo : str, os.PathLike or (h, w, 3) uint8
         An image file, or its pixels: red, green, blue.
     flip : bool
@@ -63,7 +63,7 @@ def segment(net, photo, flip=False, scales=(1,)):
     photo = _pixels(photo)
     scales = _checked(scales)
     if not flip and scales == [1]:
-        labels, confidence = _classify(_scores(net, photo))
+        labels, confidence = _classes(net, photo)
     else:
         averages = probabilities(net, photo, flip, scales)
         with np.errstate(divide="ignore"):
@@ -140,14 +140,28 @@ def _checked(scales):
     return scales
 
 
-def _scores(net, photo):
+def _input(net, photo):
     dtype = next((array.dtype for array in net.params.values()), np.float32)
-    x = to_device(preprocess(photo, net.preprocessing, dtype)[None], getattr(net, "device", CPU))
-    scores = net.forward(x)
+    return to_device(preprocess(photo, net.preprocessing, dtype)[None], getattr(net, "device", CPU))
+
+
+def _scores(net, photo):
+    scores = net.forward(_input(net, photo))
     if scores.ndim != 4 or scores.shape[:3] != (1, *photo.shape[:2]):
         raise ValueError(f"the net does not score every pixel: its scores have the shape "
                          f"{scores.shape} for a photo of {photo.shape[:2]}")
     return scores
+
+
+def _classes(net, photo):
+    """Labels and confidence of one view; a prepared net finds them without writing all scores."""
+    if not hasattr(net, "classify"):
+        return _classify(_scores(net, photo))
+    labels, confidence = map(to_host, net.classify(_input(net, photo)))
+    if labels.shape != (1, *photo.shape[:2]):
+        raise ValueError(f"the net does not score every pixel: its labels have the shape "
+                         f"{labels.shape} for a photo of {photo.shape[:2]}")
+    return labels[0], confidence[0]
 
 
 def _classify(scores):

@@ -163,7 +163,7 @@ def do(program, job, work, quiet=False):
     bool
         Whether that worked; if not, a line on stderr says why.
     """
-    from tinyfcn.data.folders import DataError
+    from tinyfcn.data.errors import DataError
     from tinyfcn.data.images import ImageError, printable
 
     name = printable(job.photo)

@@ -107,7 +107,7 @@ def _table(head, rows):
 
 def _escaped(text):
     """Text that Markdown shows as it is, in one line."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     return "".join(f"\\{c}" if c in r"\`*_{}[]<>#|~" else c for c in text)
 
 

@@ -87,17 +87,19 @@ def classes_of(net):
 
     Returns
     -------
-    folders.Classes
+    classes.Classes
     """
-    from .data.folders import Classes
+    from .data.classes import Classes
     from .drawing import class_colours
     from .inference import class_name
 
     count = net.arguments["classes"]
     ignored = net.ignore_label
+    if ignored is None:
+        ignored = 255 if count <= 255 else -1       # no label map leaves a pixel out then
     return Classes([class_name(index, net.class_names) for index in range(count)],
                    class_colours(count, net.colours).tolist(),
-                   255 if ignored is None else ignored)
+                   ignored)
 
 
 def _shown(path):

@@ -51,7 +51,8 @@ def parse(program, argv):
         allow_abbrev=False,
         description="Train an FCN on photos with label maps: DIR/images/train/NAME.jpg, "
         "DIR/labels/train/NAME.png (8-bit, a class index per pixel), the same for the split val, "
-        'and DIR/classes.json ({"names": [...], "colours": [[r, g, b], ...], "ignore": 255}). '
+        'and DIR/classes.json ({"names": [...], "colours": [[r, g, b], ...], "ignore": 255}); or '
+        "on a folder of PASCAL VOC's layout or of labelme's JSON files. "
         "After each epoch a line goes to stdout, and RUN holds last.h5 and best.h5 (by mean IU on "
         "val), log.csv, curve.png, a picture of samples and checkpoint.h5, from which --resume "
         "goes on bit for bit. Ctrl-C saves a checkpoint too.",

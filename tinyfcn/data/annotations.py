@@ -5,7 +5,6 @@ it names must lie in the folder of its data set.
 """
 
 import base64
-import binascii
 import io
 import json
 import os
@@ -52,20 +51,13 @@ def read_annotation(path):
         If it can't be read or is no such file; the message names the first shape that is none.
     """
     try:
-        check_file(path)
-        with open(path, "rb") as file:
-            text = file.read(MAX_BYTES + 1)
-        content = json.loads(text) if len(text) <= MAX_BYTES else None
-    except ImageError as error:
-        raise DataError(str(error)) from None
-    except OSError as error:
-        raise data_error(path, error.strerror) from None
+        content = json.loads(_read(path))
+    except DataError:
+        raise
     except (ValueError, RecursionError) as error:
         raise data_error(path, f"not JSON ({error})") from None
     except MemoryError:
         raise data_error(path, "not enough memory to read it") from None
-    if content is None:
-        raise data_error(path, f"has more than {MAX_BYTES:,} bytes, the most that are read")
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
         raise data_error(path, "not a file of labelme's: it has no list of shapes")
     if len(content["shapes"]) > MAX_SHAPES:
@@ -84,6 +76,20 @@ def read_annotation(path):
     if any(isinstance(side, bool) or not isinstance(side, (int, type(None))) for side in size):
         raise data_error(path, "imageHeight and imageWidth are whole numbers or null")
     return Annotation(shapes, *texts, size)
+
+
+def _read(path):
+    try:
+        check_file(path)
+        with open(path, "rb") as file:
+            text = file.read(MAX_BYTES + 1)
+    except ImageError as error:
+        raise DataError(str(error)) from None
+    except OSError as error:
+        raise data_error(path, error.strerror) from None
+    if len(text) > MAX_BYTES:
+        raise data_error(path, f"has more than {MAX_BYTES:,} bytes, the most that are read")
+    return text
 
 
 def read_annotated(path, root, names, ignore_label):
@@ -133,7 +139,7 @@ def _read_photo(path, root, annotation):
     if annotation.image_data is not None:
         try:
             content = base64.b64decode(annotation.image_data)
-        except (binascii.Error, ValueError):        # ValueError: not ASCII
+        except ValueError:
             raise data_error(path, "imageData is not base64") from None
         return decode_photo(io.BytesIO(content), f"{os.fspath(path)}: imageData")
     if not annotation.image_path:

@@ -1,7 +1,6 @@
 """Shapes drawn on a photo in labelme, and the label map that they make."""
 
 import base64
-import binascii
 import io
 import math
 from typing import NamedTuple
@@ -64,7 +63,7 @@ def read_shape(content):
         raise ValueError("its points are not a list of [x, y] with numbers from "
                          f"-{_LARGEST_COORDINATE} to {_LARGEST_COORDINATE}")
     if len(points) != _COUNTS.get(kind, len(points)) or len(points) < _AT_LEAST.get(kind, 0):
-        raise ValueError(f"a {kind} of {len(points)} points")
+        raise ValueError(f"a shape {kind!r} with {len(points)} points")
     if len(points) > _MAX_POINTS:
         raise ValueError(f"has {len(points):,} points; at most {_MAX_POINTS:,} are read")
     mask = content.get("mask") if kind == "mask" else None
@@ -144,13 +143,15 @@ def _draw_disc(pen, centre, radius, label):
 
 def _draw_mask(canvas, shape, label):
     try:
-        with open_png(io.BytesIO(base64.b64decode(shape.mask))) as image:
+        content = base64.b64decode(shape.mask)
+    except ValueError:
+        raise ValueError("its mask is not base64") from None
+    try:
+        with open_png(io.BytesIO(content)) as image:
             if image.width > canvas.width or image.height > canvas.height:
                 raise ValueError(f"its mask has {image.width}x{image.height} pixels, more than "
                                  "the photo")
             mask = np.array(image)
-    except binascii.Error:
-        raise ValueError("its mask is not base64") from None
     except MemoryError:
         raise
     except Exception as error:          # damaged bytes make decoders raise errors of any type
