@@ -345,7 +345,7 @@ def drawn(name, **options):
     ("fcn8s", "fcn8s", {}, []),
 ])
 def test_an_fcn_as_a_start(tmp_path, caplog, before, after, options, kept):
-    """What another number of classes or other skips need keeps its start, the rest is the file's."""
+    """What other classes or other skips need keeps its start, the rest is the file's."""
     source = filled(before)
     loading.save_model(source, tmp_path / "before.h5")
     net, reference = (drawn(after, **options) for _ in range(2))

@@ -34,7 +34,7 @@ def draw(rows, measure):
     height = HEIGHT // max(1, len(plots))
     for place, (name, points) in enumerate(plots):
         box = LEFT, place * height + TOP, WIDTH - RIGHT, (place + 1) * height - BOTTOM
-        _plot(canvas, box, name.replace("_", " "), points, last, LINES[place])
+        _plot(canvas, box, name.replace("_iu", "_IU").replace("_", " "), points, last, LINES[place])
     return np.asarray(image)
 
 
