@@ -243,7 +243,7 @@ def test_weights_of_other_nets_to_begin_with(new, capsys, kind, kept):
 # --- going on -----------------------------------------------------------------------------------
 
 KILLED = """
-import json, os, random, shutil, signal, sys, time
+import json, os, random, signal, sys, time
 # Imported before any process is forked, but nothing runs here: threads do not survive a fork.
 from tinyfcn import checkpoints, learner, tasks, train, training, weights
 from tinyfcn.kernels import cpu
@@ -262,7 +262,7 @@ for index in range(20):
             whole_step(self, loader)
             os.write(write, b".")
         training._Run.step = step
-        os._exit(train.main(resume if os.path.exists("killed/checkpoint.h5") else new))
+        os._exit(train.main(resume if os.path.exists("killed/config.json") else new))
     os.close(write)
     for _ in range(moment.randint(1, 4)):       # so many steps, or to the end
         os.read(read, 1)
@@ -275,8 +275,6 @@ for index in range(20):
     if "checkpoint.h5" in stored:
         weights.read("killed/checkpoint.h5")
     steps.append(stored.get("checkpoint.h5", {}).get("training", {}).get("step", 0))
-    if not os.path.exists("killed/checkpoint.h5"):      # killed in its very first steps
-        shutil.rmtree("killed", ignore_errors=True)
 print(json.dumps(steps))
 sys.exit(train.main(resume))
 """
