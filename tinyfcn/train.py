@@ -128,11 +128,11 @@ class _Reporter:
         self.shown = time.monotonic()
         head = f"{self.stage}epoch {progress.epoch}/{progress.epochs}"
         if progress.scoring:
-            self.status(f"{head}  {console.bar(progress.scoring, self.val_photos)}  scoring "
+            self.status(f"{head}  {console.bar(progress.scoring, self.val_photos, 10)} scoring "
                         f"{progress.scoring}/{self.val_photos}")
             return
         self.status(
-            f"{head}  {console.bar(progress.step, progress.steps)} step {progress.step}/"
+            f"{head}  {console.bar(progress.step, progress.steps, 10)} {progress.step}/"
             f"{progress.steps}  loss {progress.loss:.4g}  {progress.images_per_second:.1f} images/s"
             f"  {console.duration(progress.seconds_left or 0)} left"
         )
