@@ -335,7 +335,7 @@ def drawn(name, **options):
 
 
 @pytest.mark.parametrize("before, after, options, kept", [
-    ("fcn32s", "fcn16s", {}, ["score_pool4", "upscore2", "upscore16"]),
+    ("fcn32s", "fcn16s", {}, ["upscore2", "score_pool4", "upscore16"]),
     ("fcn16s", "fcn8s", {}, ["upscore_pool4", "score_pool3", "upscore8"]),
     ("fcn8s", "fcn32s", {}, ["upscore"]),
     ("fcn8s", "fcn8s", {"classes": 5}, ["score_fr", "upscore2", "score_pool4", "upscore_pool4",

@@ -73,7 +73,7 @@ def parse(program, argv):
     given = vars(parser.parse_args(argv))
     names = [name for name in given if name not in ALWAYS]
     if given["resume"] is not None and names:
-        option = names[0].replace("_", "-")
+        option = names[0].replace("layer_rates", "layer_rate").replace("_", "-")
         parser.error(f"--{option} belongs to a new run; --resume goes on as the run was started")
     if "check" in given and "data" not in given:
         parser.error("--check needs --data")

@@ -689,7 +689,7 @@ def test_memory_that_is_not_enough(new, capsys, monkeypatch):
     (["--layer-rate", "fc6=fast"], "--layer-rate: not a number: 'fast'"),
     (["--recipe", "voc"], "invalid choice: 'voc'"),
     (["--resume", "r", "--recipe", "voc-fcn8s"], "--recipe belongs to a new run"),
-    (["--resume", "r", "--layer-rate", "fc6=1"], "--layer-rates belongs to a new run"),
+    (["--resume", "r", "--layer-rate", "fc6=1"], "--layer-rate belongs to a new run"),
     (["--early-stop", "0"], "--early-stop: must be at least 1"),
     (["--workers", "0"], "--workers: must be at least 1"),
     (["--save-every", "-1"], "--save-every: must be at least 0"),
