@@ -163,11 +163,14 @@ def do(program, job, work, quiet=False):
     bool
         Whether that worked; if not, a line on stderr says why.
     """
+    from tinyfcn.arrays import DeviceError
     from tinyfcn.data.images import ImageError, printable
 
     name = printable(job.photo)
     try:
         text = work(job)
+    except DeviceError:  # nothing will work any more
+        raise
     except ImageError as error:
         console.say(f"{program}: {error}")
     except MemoryError as error:

@@ -28,10 +28,6 @@ from .padding import Padded, pad_weights, padded
 from .target import add_outer_product, load4, store4
 
 DEPTH = 8  # of a part in shared memory
-# Warps of a block, down and across, of which a warp's tile is 64 x 32; and how many blocks shall fit
-# on a multiprocessor, which leaves 128, 168 and 255 registers to a thread.
-BLOCKS = ((2, 4, 2), (2, 2, 3), (1, 1, 8))
-TILES = tuple((64 * down, 32 * across) for down, across, _ in BLOCKS)
 OUTSIDE = -(1 << 30)  # no tap leads from there into an image
 
 
@@ -438,10 +434,10 @@ def _add_up(shares, bias, y, size, parts, channels, has_bias, relu):
 
 
 _products = {
-    (index, transposed): make_product(*BLOCKS[index], transposed)
-    for index in range(len(BLOCKS)) for transposed in (False, True)
+    (index, transposed): make_product(*launch.BLOCKS[index], transposed)
+    for index in range(len(launch.BLOCKS)) for transposed in (False, True)
 }
-_gradients = [make_gradient(*block) for block in BLOCKS]
+_gradients = [make_gradient(*block) for block in launch.BLOCKS]
 
 
 # ---- launchers
@@ -476,7 +472,7 @@ def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed
     tap_table, phase_table, most_taps = _tables(
         tuple(phases), taps.tobytes(), tuple(in_step), x.shape[1:3])
     rows = max(x.shape[0] * grid_h * grid_w for *_, grid_h, grid_w in phases)
-    kernels, tiles, deep = _products, TILES, DEPTH
+    kernels, tiles, deep = _products, launch.TILES, DEPTH
     if algorithm != algorithms.IM2COL:
         kernels, tiles, deep = tensor_product.products(algorithm), tensor_product.TILES, \
             tensor_product.DEPTH
@@ -503,7 +499,7 @@ def gradient(x, gy, gw, taps, in_step, groups=1, algorithm=algorithms.IM2COL):
     x, depth = padded(x, groups)
     gy, columns = padded(gy, groups)
     rows = len(taps) * depth
-    kernels, tiles, deep = _gradients, TILES, DEPTH
+    kernels, tiles, deep = _gradients, launch.TILES, DEPTH
     if algorithm != algorithms.IM2COL:
         kernels, tiles, deep = tensor_product.gradients(algorithm), tensor_product.TILES, \
             tensor_product.DEPTH
