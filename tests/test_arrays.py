@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from tinyfcn import arrays, evaluate, gradcheck, segment, train
+from tinyfcn import arrays, benchmark, classify, evaluate, gradcheck, segment, train
 from tinyfcn.kernels import devices
 
 
@@ -127,6 +127,8 @@ COMMANDS = {
     train: ["--data", "data", "-o", "out"],
     evaluate: ["--data", "data"],
     gradcheck: ["--layer", "Add"],
+    classify: ["photo.png", "--weights", "net.h5", "--heatmap", "cat", "-o", "out"],
+    benchmark: ["--peers", "none"],
 }
 
 
@@ -151,7 +153,7 @@ def test_commands_with_another_device(command, capsys):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [segment, train, evaluate],
+@pytest.mark.parametrize("command", [segment, train, evaluate, classify, benchmark],
                          ids=lambda command: command.PROGRAM)
 def test_precision_needs_a_gpu(command, capsys):
     arguments = [*COMMANDS[command], "--device", "cpu", "--precision", "tf32"]

@@ -105,7 +105,7 @@ class Kernel:
         try:
             stream = launch.compute_stream()
             if self.compiled is None:
-                self._compile()
+                self.compile()
             if SIMULATED:
                 self._simulate(grid, arguments)
             else:
@@ -114,7 +114,8 @@ class Kernel:
         except Exception as error:
             raise launch.translated(error) from None
 
-    def _compile(self):
+    def compile(self):
+        """Make it ready to be launched: compile it, or load it from disk."""
         with _one_at_a_time:
             if self.compiled is not None:
                 return

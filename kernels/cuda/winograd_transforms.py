@@ -13,11 +13,12 @@ from numba.cuda.types import float32, int32
 
 from ..winograd_matrices import matrices
 from .compilation import FLOATS, INT, Kernel, inline, kernel
+from .elementwise import rectified
 from .indexing import quotient, remainder
 from .target import two_sided
+from .tiles import OUTSIDE, is_inside
 
 THREADS = 128
-OUTSIDE = -(1 << 30)  # no pixel of a square that begins there is in an image
 
 
 class Transforms(NamedTuple):
@@ -41,14 +42,6 @@ def transforms(m, r):
 
 def _transposed(matrix):
     return tuple(zip(*matrix))
-
-
-@inline
-def rectified(number, relu):
-    """The number or, with `relu`, zero if that is larger; a NaN stays one."""
-    if relu and number <= float32(0):
-        return float32(0)
-    return number
 
 
 @inline
@@ -81,10 +74,9 @@ def make_gather(m, side, matrix):
                 top = int32(OUTSIDE)
             for j in range(side):
                 for k in range(side):
-                    inside = (0 <= top + j and top + j < x_h
-                              and 0 <= left + k and left + k < x_w)
-                    square[j * side + k] = x[at + (j * x_w + k) * channels_there] if inside \
-                        else float32(0)
+                    square[j * side + k] = float32(0)
+                    if is_inside(top + j, left + k, x_h, x_w):
+                        square[j * side + k] = x[at + (j * x_w + k) * channels_there]
             transform(square, values)
             to = int32(slot * taps * channels + channel)
             for t in range(taps):

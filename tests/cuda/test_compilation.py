@@ -57,8 +57,9 @@ def rows(needs_numba_cuda):
 def test_every_kernel_is_compiled_for_every_target(rows):
     modules = {row["kernel"].partition(".")[0].partition(" ")[0] for row in rows}
     assert modules == {
-        "batch_norm", "column_sums", "elementwise", "gathered_product", "interpolation",
-        "local_response_normalization", "loss", "padding", "pooling", "tensor_product", "transposition", "update",
+        "batch_norm", "column_sums", "elementwise", "float32_product", "gathered_product",
+        "interpolation", "local_response_normalization", "loss", "padding", "pooling",
+        "tensor_product", "transposition", "update", "winograd",
     }
     for row in rows:
         lowest = 8.0 if row["kernel"].startswith("tensor_product") else 7.5
