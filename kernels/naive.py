@@ -166,17 +166,39 @@ def transposed_convolution_forward(x, w, stride=(1, 1), padding=(0, 0), output_s
 
 
 @in_float64
-def interpolate(x, rows, columns, stride, padding, output_size):
+def interpolate(x, rows, columns, stride, padding, output_size=None):
     """Return x spread out channel by channel: the transposed convolution by outer(rows, columns).
 
         y[i * stride - padding + k, c] += rows[k_y] columns[k_x] x[i, c]
     """
+    if output_size is None:
+        output_size = [geometry.transposed_convolution_size(*axis) for axis in zip(
+            x.shape[1:3], (len(rows), len(columns)), stride, padding)]
     y = np.zeros((len(x), *output_size, x.shape[3]))
     for iy, ix, ky, kx, oy, ox in taps(x.shape[1:3], (len(rows), len(columns)), output_size, stride,
                                        padding):
         for i, c in np.ndindex(len(x), x.shape[3]):
             y[i, oy, ox, c] += rows[ky] * columns[kx] * x[i, iy, ix, c]
     return y
+
+
+def interpolate_classify(x, rows, columns, stride, padding, output_size=None):
+    """Return what `classify` says of the interpolated scores."""
+    return classify(interpolate(x, rows, columns, stride, padding, output_size))
+
+
+@in_float64
+def interpolate_backward(gy, rows, columns, stride, padding, input_size):
+    """Return the gradient of the interpolation's input.
+
+        gx[i, c] = sum_k rows[k_y] columns[k_x] gy[i * stride - padding + k, c]
+    """
+    gx = np.zeros((len(gy), *input_size, gy.shape[3]))
+    for iy, ix, ky, kx, oy, ox in taps(input_size, (len(rows), len(columns)), gy.shape[1:3], stride,
+                                       padding):
+        for i, c in np.ndindex(len(gy), gy.shape[3]):
+            gx[i, iy, ix, c] += rows[ky] * columns[kx] * gy[i, oy, ox, c]
+    return gx
 
 
 @in_float64
@@ -376,32 +398,38 @@ def batch_norm_statistics(x):
 
 
 @in_float64
-def batch_norm_forward(x, mean, var, gamma, beta, eps):
-    """Return y[c] = gamma[c] (x[c] - mean[c]) / sqrt(var[c] + eps) + beta[c]."""
+def batch_norm_forward(x, mean, var, gamma, beta, eps, relu=False):
+    """Return y[c] = gamma[c] (x[c] - mean[c]) / sqrt(var[c] + eps) + beta[c], or what ReLU makes of it."""
     y = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
         c = index[-1]
         y[index] = gamma[c] * (x[index] - mean[c]) / math.sqrt(var[c] + eps) + beta[c]
+        if relu and y[index] < 0:
+            y[index] = 0
     return y
 
 
 @in_float64
-def batch_norm_backward(gy, x, mean, var, gamma, eps):
+def batch_norm_backward(gy, x, mean, var, gamma, eps, relu_beta=None):
     """Return the gradients of x, gamma and beta, where mean and var are the statistics of x.
 
         z[c] = (x[c] - mean[c]) / sqrt(var[c] + eps)
         gbeta[c] = sum gy[c],  ggamma[c] = sum gy[c] z[c]
         gx[c] = gamma[c] / sqrt(var[c] + eps) (gy[c] - (gbeta[c] + z[c] ggamma[c]) / m)
 
+    With `relu_beta`, which is beta, gy counts only where gamma z + beta is positive.
+
     Source: Ioffe, Szegedy, Batch normalization, 2015, section 3.
     """
     channels = x.shape[-1]
     m = x.size // channels
-    z, gx = np.zeros(x.shape), np.zeros(x.shape)
+    z, gx, gy = np.zeros(x.shape), np.zeros(x.shape), gy.copy()
     ggamma, gbeta = np.zeros(channels), np.zeros(channels)
     for index in np.ndindex(x.shape):
         c = index[-1]
         z[index] = (x[index] - mean[c]) / math.sqrt(var[c] + eps)
+        if relu_beta is not None and not gamma[c] * z[index] + relu_beta[c] > 0:
+            gy[index] = 0
         ggamma[c] += gy[index] * z[index]
         gbeta[c] += gy[index]
     for index in np.ndindex(x.shape):
@@ -520,17 +548,37 @@ def classify(scores):
 
 # ---- Update
 
-def sgd_momentum(w, g, v, rate, momentum, decay):
+def sgd_momentum(w, g, v, rate, momentum, decay, nesterov=False):
     """Move the weights w against their gradient g; w and v, their momentum, change in place.
 
-        v = momentum v + rate (g + decay w),  w = w - v
+        d = rate (g + decay w),  v = momentum v + d,
+        w = w - v,  or with `nesterov`  w = w - (momentum v + d)
 
-    Source: BVLC/caffe, src/caffe/solvers/sgd_solver.cpp.
+    Source: BVLC/caffe, src/caffe/solvers/sgd_solver.cpp and nesterov_solver.cpp.
     """
     for index in np.ndindex(w.shape):
-        step = momentum * float(v[index]) + rate * (float(g[index]) + decay * float(w[index]))
+        descent = rate * (float(g[index]) + decay * float(w[index]))
+        step = momentum * float(v[index]) + descent
         v[index] = step
-        w[index] = float(w[index]) - step
+        w[index] = float(w[index]) - (momentum * step + descent if nesterov else step)
+
+
+def adam(w, g, m, v, rate, beta1, beta2, eps, decay, step):
+    """Move the weights w by Adam with decoupled decay; w, m and v change in place.
+
+        m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,
+        w = w - rate (m' / (sqrt(v') + eps) + decay w),
+        m' = m / (1 - beta1^step),  v' = v / (1 - beta2^step)
+
+    `step` counts from 1. Source: Loshchilov and Hutter 2019, algorithm 2.
+    """
+    for index in np.ndindex(w.shape):
+        number, old = float(g[index]), float(w[index])
+        m[index] = beta1 * float(m[index]) + (1 - beta1) * number
+        v[index] = beta2 * float(v[index]) + (1 - beta2) * number * number
+        mean = float(m[index]) / (1 - beta1**step)
+        square = float(v[index]) / (1 - beta2**step)
+        w[index] = old - rate * (mean / (square**0.5 + eps) + decay * old)
 
 
 def move_towards(w, target, share):

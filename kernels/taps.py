@@ -18,6 +18,14 @@ def output_size(input_size, kernel_size, stride, padding, dilation):
     )
 
 
+def transposed_output_size(input_size, kernel_size, stride, padding):
+    """(out_h, out_w) of a transposed convolution, unless it is told another."""
+    return tuple(
+        geometry.transposed_convolution_size(*sizes)
+        for sizes in zip(input_size, kernel_size, stride, padding)
+    )
+
+
 @functools.lru_cache(maxsize=512)
 def convolution_taps(kernel_size, padding, dilation):
     """Where each weight looks from an output pixel times the stride: rows (y, x, index)."""

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tinyfcn import models
-from tinyfcn.optimizers import SGD, poly_rate
+from tinyfcn.optimizers import SGD, AdamW, RunningAverage, poly_rate
 
 
 def small_net(**params):
@@ -21,12 +21,12 @@ def test_two_steps_of_weights():
     net.grads["conv/weights"] = np.array([0.5, 1.0])
     optimizer.step(0.2)
     # v = 0.2 (g + 0.1 w)
-    np.testing.assert_allclose(optimizer.velocity["conv/weights"], [0.12, 0.16], rtol=1e-14)
+    np.testing.assert_allclose(optimizer.state["velocity/conv/weights"], [0.12, 0.16], rtol=1e-14)
     np.testing.assert_allclose(net.params["conv/weights"], [0.88, -2.16], rtol=1e-14)
     net.grads["conv/weights"] = np.array([0.0, -1.0])
     optimizer.step(0.1)
     # v = 0.5 v + 0.1 (g + 0.1 w)
-    np.testing.assert_allclose(optimizer.velocity["conv/weights"],
+    np.testing.assert_allclose(optimizer.state["velocity/conv/weights"],
                                [0.06 + 0.0088, 0.08 - 0.1 - 0.0216], rtol=1e-14)
     np.testing.assert_allclose(net.params["conv/weights"], [0.8112, -2.1184], rtol=1e-14)
 
@@ -68,14 +68,60 @@ def test_fixed_parameters_are_left_alone(upsampling, moves):
     if not moves:
         still.add("upscore/weights")
     assert still and moved == set(before) - still
-    assert set(optimizer.velocity) == moved
+    assert set(optimizer.state) == {f"velocity/{name}" for name in moved}
 
 
 def test_velocity_is_of_the_dtype_of_its_parameter():
     net = small_net(conv__weights=[1.0])
     net.params["conv/weights"] = np.ones(3, np.float32)
-    velocity = SGD(net).velocity["conv/weights"]
+    velocity = SGD(net).state["velocity/conv/weights"]
     assert velocity.dtype == np.float32 and velocity.tolist() == [0, 0, 0]
+
+
+def test_nesterov_looks_ahead():
+    net = small_net(conv__weights=[1.0])
+    optimizer = SGD(net, momentum=0.5, decay=0, nesterov=True)
+    net.grads["conv/weights"] = np.array([1.0])
+    optimizer.step(0.25)  # v = 0.25, w -= 0.5 v + 0.25
+    assert net.params["conv/weights"] == 0.625
+    optimizer.step(0.25)  # v = 0.375, w -= 0.1875 + 0.25
+    assert net.params["conv/weights"] == 0.1875
+
+
+def test_two_steps_of_adam():
+    net = small_net(conv__weights=[1.0], conv__bias=[1.0])
+    optimizer = AdamW(net, decay=0.5, bias_rate=2, betas=(0.5, 0.75), eps=0)
+    net.grads = {"conv/weights": np.array([3.0]), "conv/bias": np.array([-3.0])}
+    optimizer.step(0.1)
+    # The first step is the rate's, whatever the gradient; then 0.1 * 0.5 of the weight is gone.
+    np.testing.assert_allclose(net.params["conv/weights"], [1 - 0.1 - 0.05], rtol=1e-14)
+    np.testing.assert_allclose(net.params["conv/bias"], [1 + 0.2], rtol=1e-14)
+    net.grads = {"conv/weights": np.array([1.0]), "conv/bias": np.array([-3.0])}
+    optimizer.step(0.1)
+    # m = 0.5 * 1.5 + 0.5, m' = m / 0.75; v = 0.75 * 2.25 + 0.25, v' = v / 0.4375
+    expected = 0.85 - 0.1 * ((1.25 / 0.75) / np.sqrt(1.9375 / 0.4375) + 0.5 * 0.85)
+    np.testing.assert_allclose(net.params["conv/weights"], [expected], rtol=1e-14)
+    np.testing.assert_allclose(net.params["conv/bias"], [1.4], rtol=1e-14)
+    assert set(optimizer.state) == {"mean/conv/weights", "square/conv/weights",
+                                    "mean/conv/bias", "square/conv/bias"}
+
+
+def test_running_average():
+    net = models.FCN32s(classes=2, width=1 / 32, fc_channels=4, batch_norm=True, init="scratch")
+    average = RunningAverage(net, keep=0.25)
+    before = {name: w.copy() for name, w in net.params.items()}
+    for w in net.params.values():
+        w += 8
+    average.step()  # moves by 9 / 10
+    average.step()  # by 9 / 11, since 2 / 11 < 0.25
+    now = {name: w.copy() for name, w in net.params.items()}
+    average.exchange()
+    for name, w in net.params.items():
+        expected = before[name] + 8 * (1 - 0.1 * 2 / 11)
+        np.testing.assert_allclose(w, expected, rtol=1e-6)
+    average.exchange()
+    for name, w in net.params.items():
+        assert w.tobytes() == now[name].tobytes()
 
 
 @pytest.mark.parametrize("step, expected", [

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from .arrays import CPU
 from .kernels import backend
-from .layers import Convolution, Dropout, FrozenConvolution, Layer, MaxPooling, ReLU
+from .layers import BatchNorm, Convolution, Dropout, FrozenConvolution, Layer, MaxPooling, ReLU
 
 DATA = "data"
 
@@ -58,6 +58,8 @@ class Graph:
         self.device = CPU
         self._nodes = {}
         self._plan = None
+        # ReLUs that ran inside a layer whose backward goes through them too.
+        self._covered = set()
 
     def add(self, name, layer, *inputs, size_like=None):
         """Append a node that reads `inputs`, by default the node before it; return its name."""
@@ -144,7 +146,7 @@ class Graph:
         unknown = [name for name in wanted if name not in self._nodes]
         if unknown:
             raise KeyError(f"the net has no node {', '.join(unknown)}")
-        values, sizes, done = {DATA: x}, {DATA: x.shape[1:3]}, set()
+        values, sizes, done, covered = {DATA: x}, {DATA: x.shape[1:3]}, set(), set()
         for step, node in enumerate(self.nodes):
             if not keep and all(name in values for name in wanted):
                 break
@@ -159,7 +161,9 @@ class Graph:
                 done |= {relu, pool}
             elif relu is not None and node.name not in wanted:
                 y = values[relu] = node.layer.forward(*inputs, keep=keep, relu=True)
-                if keep:
+                if isinstance(node.layer, BatchNorm):
+                    covered.add(relu)
+                elif keep:
                     self._nodes[relu].layer.kept = y
                 sizes[relu] = y.shape[1:3]
                 done.add(relu)
@@ -170,6 +174,8 @@ class Graph:
             for name in last_use[step]:
                 if name not in wanted:
                     values.pop(name, None)
+        if keep:
+            self._covered = covered
         found = {name: values[name] for name in wanted}
         return found if outputs is not None else found[wanted[0]]
 
@@ -196,6 +202,8 @@ class Graph:
             g = arriving.pop(node.name)
             if node.inputs == (DATA,) and isinstance(node.layer, Convolution):
                 gx = node.layer.backward(g, input_gradient=input_gradient)
+            elif node.name in self._covered:
+                gx = g
             else:
                 gx = node.layer.backward(g)
             for name, share in zip(node.inputs, gx if isinstance(gx, tuple) else (gx,)):
@@ -219,7 +227,8 @@ class Graph:
         sizes_read = {node.size_like for node in self.nodes}
         for node in self.nodes:
             relu = only_reader(node.name)
-            if not isinstance(node.layer, Convolution | FrozenConvolution) or relu is None \
+            fusing = BatchNorm | Convolution | FrozenConvolution
+            if not isinstance(node.layer, fusing) or relu is None \
                     or not isinstance(relu.layer, ReLU):
                 continue
             fused[node.name] = relu.name

@@ -24,7 +24,9 @@ RECIPE = {
     "crop": [288, 384],
     "rate": 0.05,
     "warm_up": 100,
+    "optimizer": "sgd",
     "momentum": 0.9,
+    "average": 0.0,
     "decay": 5e-4,
     "balance": False,
     "seed": 0,
@@ -95,7 +97,11 @@ def _parse(argv):
     rate = console.number(float, 0, 1e6, above=True)
     add("--rate", type=rate, metavar="X", help="top learning rate")
     add("--warm-up", type=console.number(int, 0), metavar="N", help="steps up to that rate")
+    add("--optimizer", choices=("sgd", "adamw"), help="how the net follows its gradient")
     add("--momentum", type=console.number(float, 0, 1, below=True), metavar="X", help="of SGD")
+    average = console.number(float, 0, 1, below=True)
+    add("--average", type=average, metavar="X",
+        help="keep so much of a running average of the net each step, and score that")
     add("--decay", type=console.number(float, 0, 1e6), metavar="X", help="of weights, towards zero")
     add("--balance", action="store_true", help="weigh rare classes up")
     add("--seed", type=console.number(int, 0, 2**31), metavar="N", help="of all that is random")

@@ -30,11 +30,11 @@ from .data.transforms import preprocess
 from .evaluation import evaluate
 from .losses import median_frequency_weights, softmax_loss
 from .models import fold_batch_norm
-from .optimizers import SGD, poly_rate
+from .optimizers import SGD, AdamW, RunningAverage, poly_rate
 from .weights.errors import weights_error
 
 CHECKPOINT, BEST, CONFIG, LOG = "checkpoint.h5", "best.h5", "config.json", "log.csv"
-VELOCITY = "velocity/"
+AVERAGE = "average/"
 
 
 class TrainingError(RuntimeError):
@@ -51,7 +51,12 @@ class Recipe:
     crop : (h, w) of the random views, in pixels
     rate : float
         Largest learning rate, after `warm_up` steps; then it falls by poly decay to zero.
+    optimizer : "sgd" or "adamw"
     momentum, decay : float
+        SGD's momentum, the decay of either.
+    average : float
+        0, or how much of the running average of the parameters each step keeps: the average is
+        then what is scored on val and kept as the best net.
     balance : bool
         Weigh classes by `losses.median_frequency_weights`.
     seed : int
@@ -62,7 +67,9 @@ class Recipe:
     crop: tuple = (288, 384)
     rate: float = 0.05
     warm_up: int = 100
+    optimizer: str = "sgd"
     momentum: float = 0.9
+    average: float = 0.0
     decay: float = 5e-4
     balance: bool = False
     seed: int = 0
@@ -76,6 +83,8 @@ class Recipe:
             "rate": _is_number(self.rate) and self.rate > 0,
             "warm_up": _is_whole(self.warm_up, 0),
             "momentum": _is_number(self.momentum) and 0 <= self.momentum < 1,
+            "optimizer": self.optimizer in ("sgd", "adamw"),
+            "average": _is_number(self.average) and 0 <= self.average < 1,
             "decay": _is_number(self.decay) and self.decay >= 0,
             "balance": isinstance(self.balance, bool),
             "seed": _is_whole(self.seed, 0),
@@ -147,10 +156,18 @@ def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda ro
     folder = pathlib.Path(folder)
     epoch_steps = steps_per_epoch(photos, recipe)
     steps = epoch_steps * recipe.epochs
-    optimizer = SGD(net, recipe.momentum, recipe.decay)
-    state = _resume(folder, net, optimizer, len(photos))
+    if recipe.optimizer == "adamw":
+        optimizer = AdamW(net, recipe.decay)
+    else:
+        optimizer = SGD(net, recipe.momentum, recipe.decay)
+    average = RunningAverage(net, recipe.average) if recipe.average else None
+    state = _resume(folder, net, optimizer, average, len(photos))
+    optimizer.steps = state["epoch"] * epoch_steps
     net.to(device)
     optimizer.to(device)
+    if average:
+        average.steps = optimizer.steps
+        average.to(device)
 
     class_weights = None
     if recipe.balance:
@@ -186,6 +203,8 @@ def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda ro
                         f"the loss is {loss} at step {step + 1} of {steps}: try a lower rate"
                     )
                 optimizer.step(poly_rate(step, steps, recipe.rate, recipe.warm_up))
+                if average:
+                    average.step()
                 total += loss
             synchronize()
             seconds = time.perf_counter() - began
@@ -202,6 +221,8 @@ def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda ro
                 "images_per_second": round(epoch_steps * recipe.batch / seconds, 2),
                 "seconds_waited_for_data": round(waited, 2),
             }
+            if average:
+                average.exchange()
             if val_pairs:
                 row["val_mean_iu"] = _mean_iu(net, val_pairs, ignore_label)
             state["epoch"] = epoch + 1
@@ -210,7 +231,9 @@ def train(net, photos, val_pairs, ignore_label, recipe, folder, report=lambda ro
             if score >= state["best"]:
                 state["best"] = score
                 _save_best(folder, net, {**dataclasses.asdict(recipe), **row})
-            _save(folder, net, optimizer, state)
+            if average:
+                average.exchange()
+            _save(folder, net, optimizer, average, state)
             report(row)
     net.to(CPU)
     return state["log"]
@@ -248,9 +271,17 @@ def _save_best(folder, net, facts):
         raise TrainingError(str(error)) from None
 
 
-def _save(folder, net, optimizer, state):
-    tensors = {name: to_host(w) for name, w in net.params.items()}
-    tensors.update((VELOCITY + name, to_host(v)) for name, v in optimizer.velocity.items())
+def _all_arrays(net, optimizer, average):
+    """All that a checkpoint holds, by its names there."""
+    arrays = {**net.params, **optimizer.state}
+    if average:
+        arrays.update((AVERAGE + name, array) for name, array in average.state.items())
+    return arrays
+
+
+def _save(folder, net, optimizer, average, state):
+    arrays = _all_arrays(net, optimizer, average)
+    tensors = {name: to_host(array) for name, array in arrays.items()}
     about = {
         "model": net.name,
         "arguments": net.arguments,
@@ -281,8 +312,8 @@ def _write_text(path, text):
         raise TrainingError(f"{printable(path)}: {error.strerror or error}") from None
 
 
-def _resume(folder, net, optimizer, photos):
-    """Fill net and optimizer from the folder's checkpoint, if any; return where it got to."""
+def _resume(folder, net, optimizer, average, photos):
+    """Fill net, optimizer and average from the folder's checkpoint, if any; return where it got to."""
     # What a process that was killed had not finished writing.
     for name in (CHECKPOINT, BEST):
         for leftover in folder.glob(f".{name}.*.tmp"):
@@ -291,8 +322,7 @@ def _resume(folder, net, optimizer, photos):
     path = folder / CHECKPOINT
     if not path.exists():
         return {"epoch": 0, "best": -1.0, "log": [], "photos": photos}
-    targets = dict(net.params)
-    targets.update((VELOCITY + name, v) for name, v in optimizer.velocity.items())
+    targets = _all_arrays(net, optimizer, average)
     shapes = {name: array.shape for name, array in targets.items()}
     about = weights.describe(path)
     loading.check_tensors(path, net.name, shapes, weights.shapes(path))

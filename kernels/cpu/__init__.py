@@ -19,7 +19,7 @@ from .elementwise import (
     scale,
 )
 from .gemm import matrix_product
-from .interpolation import interpolate
+from .interpolation import interpolate, interpolate_backward, interpolate_classify
 from .local_response_normalization import (
     local_response_normalization_backward,
     local_response_normalization_forward,
@@ -31,9 +31,10 @@ from .transposed_convolution import (
     transposed_convolution_backward_weights,
     transposed_convolution_forward,
 )
-from .update import move_towards, sgd_momentum
+from .update import adam, move_towards, sgd_momentum
 
 __all__ = [
+    "adam",
     "add",
     "batch_norm_backward",
     "batch_norm_forward",
@@ -48,6 +49,8 @@ __all__ = [
     "crop_forward",
     "dropout",
     "interpolate",
+    "interpolate_backward",
+    "interpolate_classify",
     "local_response_normalization_backward",
     "local_response_normalization_forward",
     "matrix_product",

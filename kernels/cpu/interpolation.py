@@ -9,62 +9,115 @@ needs no product over channels: each row of y is a blend of the few rows of x th
 along the row. (Bilinear filters, Long, Shelhamer, Darrell 2015, section 3.3.)
 """
 
+import numpy as np
 from numba import prange
 
-from ..taps import interpolation_taps
+from ..taps import interpolation_taps, transposed_output_size
 from . import memory
 from .checks import check_arrays, contiguous
-from .compilation import kernel
-from .simd import fma, lanes, load, splat, store
+from .compilation import inline, kernel
+from .loss import best_class
+from .simd import fma, lanes, load, load_part, splat, store, store_part
 from .threads import thread_count
+
+
+@inline
+def _add_row(x, start, factor, blend, length):
+    """blend += factor * a row of x."""
+    whole = length - length % lanes(x)
+    for i in range(0, whole, lanes(x)):
+        store(blend, i, fma(load(x, start + i), splat(x, factor), load(blend, i)))
+    for i in range(whole, length):
+        blend[i] += factor * x[start + i]
+
+
+@inline
+def _blend_rows(x, x_shape, image, out_y, row_sources, row_weights, blend):
+    """The rows of x that reach row `out_y` of y, added up."""
+    length = x_shape[2] * x_shape[3]
+    blend[:length] = 0.0
+    for tap in range(row_sources.shape[1]):
+        factor = row_weights[out_y, tap]
+        if factor != 0.0:
+            start = (image * x_shape[1] + row_sources[out_y, tap]) * length
+            _add_row(x, start, factor, blend, length)
+
+
+@inline
+def _mix_columns(blend, channels, out_x, column_sources, column_weights, y, at):
+    """The pixel at `out_x` from the blended row, to y[at : at + channels]."""
+    for c in range(0, channels, lanes(blend)):
+        mix = splat(blend, blend.dtype.type(0))
+        for tap in range(column_sources.shape[1]):
+            source = load_part(
+                blend, column_sources[out_x, tap] * channels + c, channels - c, 0.0)
+            mix = fma(source, splat(blend, column_weights[out_x, tap]), mix)
+        store_part(y, at + c, channels - c, mix)
 
 
 @kernel
 def _interpolate(x, x_shape, y, y_shape, row_sources, row_weights, column_sources, column_weights,
                  scratch):
-    width, channels = x_shape[2], x_shape[3]
-    length = width * channels
-    workers = scratch.shape[0]
+    channels, workers = x_shape[3], scratch.shape[0]
     total = y_shape[0] * y_shape[1]
     for worker in prange(workers):
         blend = scratch[worker]
         for row in range(total * worker // workers, total * (worker + 1) // workers):
             image, out_y = row // y_shape[1], row % y_shape[1]
-            blend[:length] = 0.0
-            for tap in range(row_sources.shape[1]):
-                factor = row_weights[out_y, tap]
-                start = (image * x_shape[1] + row_sources[out_y, tap]) * length
-                if factor == 0.0:
-                    continue
-                done = 0
-                while done + lanes(x) <= length:
-                    before = load(blend, done)
-                    store(blend, done, fma(load(x, start + done), splat(x, factor), before))
-                    done += lanes(x)
-                for i in range(done, length):
-                    blend[i] += factor * x[start + i]
+            _blend_rows(x, x_shape, image, out_y, row_sources, row_weights, blend)
             for out_x in range(y_shape[2]):
                 at = (row * y_shape[2] + out_x) * channels
-                c = 0
-                # The last vector overlaps the one before: no scalar remainder.
-                while c < channels and channels >= lanes(x):
-                    first = min(c, channels - lanes(x))
-                    total_vector = splat(x, x.dtype.type(0))
-                    for tap in range(column_sources.shape[1]):
-                        source = column_sources[out_x, tap] * channels + first
-                        factor = splat(x, column_weights[out_x, tap])
-                        total_vector = fma(load(blend, source), factor, total_vector)
-                    store(y, at + first, total_vector)
-                    c += lanes(x)
-                for c in range(c, channels):
-                    number = x.dtype.type(0)
-                    for tap in range(column_sources.shape[1]):
-                        source = column_sources[out_x, tap] * channels + c
-                        number += blend[source] * column_weights[out_x, tap]
-                    y[at + c] = number
+                _mix_columns(blend, channels, out_x, column_sources, column_weights, y, at)
 
 
-def interpolate(x, rows, columns, stride, padding, output_size):
+@kernel
+def _interpolate_classes(x, x_shape, labels, confidence, y_shape, row_sources, row_weights,
+                         column_sources, column_weights, scratch):
+    """As `_interpolate` and `classify`, without the scores in between."""
+    channels, workers = x_shape[3], scratch.shape[0]
+    total = y_shape[0] * y_shape[1]
+    for worker in prange(workers):
+        scores, blend = scratch[worker, :channels], scratch[worker, channels:]
+        for row in range(total * worker // workers, total * (worker + 1) // workers):
+            image, out_y = row // y_shape[1], row % y_shape[1]
+            _blend_rows(x, x_shape, image, out_y, row_sources, row_weights, blend)
+            for out_x in range(y_shape[2]):
+                _mix_columns(blend, channels, out_x, column_sources, column_weights, scores, 0)
+                at = row * y_shape[2] + out_x
+                labels[at], confidence[at] = best_class(scores, 0, channels)
+
+
+@kernel
+def _gather(gy, gy_shape, gx, gx_shape, rows, columns, stride, padding, scratch):
+    """The adjoint: each gx from the window of gy that it reached."""
+    channels, workers = gx_shape[3], scratch.shape[0]
+    length = gy_shape[2] * channels
+    total = gx_shape[0] * gx_shape[1]
+    for worker in prange(workers):
+        blend = scratch[worker]
+        for row in range(total * worker // workers, total * (worker + 1) // workers):
+            image, in_y = row // gx_shape[1], row % gx_shape[1]
+            blend[:length] = 0.0
+            for k in range(rows.size):
+                out_y = in_y * stride[0] - padding[0] + k
+                if 0 <= out_y < gy_shape[1]:
+                    _add_row(gy, (image * gy_shape[1] + out_y) * length, rows[k], blend, length)
+            for in_x in range(gx_shape[2]):
+                first = in_x * stride[1] - padding[1]
+                begin, end = max(0, -first), min(columns.size, gy_shape[2] - first)
+                at = (row * gx_shape[2] + in_x) * channels
+                for c in range(0, channels, lanes(gy)):
+                    mix = splat(gy, gy.dtype.type(0))
+                    for k in range(begin, end):
+                        source = load_part(blend, (first + k) * channels + c, channels - c, 0.0)
+                        mix = fma(source, splat(gy, columns[k]), mix)
+                    store_part(gx, at + c, channels - c, mix)
+
+
+# ---- launchers
+
+
+def interpolate(x, rows, columns, stride, padding, output_size=None):
     """Upsample x by `stride`, each channel with the filter outer(rows, columns).
 
     Parameters
@@ -72,8 +125,8 @@ def interpolate(x, rows, columns, stride, padding, output_size):
     x : array (n, h, w, c), float32 or float64
     rows, columns : arrays (kh,) and (kw,)
     stride, padding : pairs of ints, (y, x)
-    output_size : pair of ints
-        (out_h, out_w).
+    output_size : pair of ints, optional
+        (out_h, out_w); by default stride * (h - 1) + kh - 2 * padding.
 
     Returns
     -------
@@ -81,15 +134,66 @@ def interpolate(x, rows, columns, stride, padding, output_size):
     """
     (x,) = contiguous(x)
     check_arrays("interpolate", x=(x, 4))
+    if output_size is None:
+        output_size = transposed_output_size(
+            x.shape[1:3], (len(rows), len(columns)), stride, padding)
     y = memory.empty((x.shape[0], *output_size, x.shape[3]), x.dtype)
     if y.size == 0:
         return y
-    taps = [
-        interpolation_taps(x.shape[1 + axis], output_size[axis], tuple(map(float, weights)), stride[axis],
-                  padding[axis], x.dtype)
-        for axis, weights in enumerate((rows, columns))
-    ]
-    workers = thread_count()
-    _interpolate(x.reshape(-1), x.shape, y.reshape(-1), y.shape, *taps[0], *taps[1],
-                 memory.scratch(workers, x.shape[2] * x.shape[3], x.dtype))
+    taps = _taps(x, rows, columns, stride, padding, output_size)
+    scratch = memory.scratch(thread_count(), x.shape[2] * x.shape[3], x.dtype)
+    _interpolate(x.reshape(-1), x.shape, y.reshape(-1), y.shape, *taps, scratch)
     return y
+
+
+def interpolate_classify(x, rows, columns, stride, padding, output_size=None):
+    """What `classify` says of `interpolate`'s scores, which are not kept.
+
+    Parameters
+    ----------
+    As of `interpolate`; the channels are classes.
+
+    Returns
+    -------
+    labels : array (n, out_h, out_w) of uint8, or uint16 for more than 256 classes
+    confidence : array (n, out_h, out_w) of float32
+    """
+    (x,) = contiguous(x)
+    check_arrays("interpolate_classify", x=(x, 4))
+    if output_size is None:
+        output_size = transposed_output_size(
+            x.shape[1:3], (len(rows), len(columns)), stride, padding)
+    shape, classes = (x.shape[0], *output_size), x.shape[3]
+    if classes == 0:
+        raise ValueError(f"interpolate_classify: no classes in scores of shape {x.shape}")
+    labels = memory.empty(shape, np.uint8 if classes <= 256 else np.uint16)
+    confidence = memory.empty(shape, np.float32)
+    if labels.size == 0:
+        return labels, confidence
+    taps = _taps(x, rows, columns, stride, padding, output_size)
+    scratch = memory.scratch(thread_count(), (1 + x.shape[2]) * classes, x.dtype)
+    _interpolate_classes(x.reshape(-1), x.shape, labels.reshape(-1), confidence.reshape(-1), shape,
+                         *taps, scratch)
+    return labels, confidence
+
+
+def interpolate_backward(gy, rows, columns, stride, padding, input_size):
+    """The gradient of `interpolate`'s x, (n, *input_size, c)."""
+    (gy,) = contiguous(gy)
+    check_arrays("interpolate_backward", gy=(gy, 4))
+    gx = memory.empty((gy.shape[0], *input_size, gy.shape[3]), gy.dtype)
+    if gx.size == 0:
+        return gx
+    scratch = memory.scratch(thread_count(), gy.shape[2] * gy.shape[3], gy.dtype)
+    _gather(gy.reshape(-1), gy.shape, gx.reshape(-1), gx.shape, np.asarray(rows, gy.dtype),
+            np.asarray(columns, gy.dtype), tuple(stride), tuple(padding), scratch)
+    return gx
+
+
+def _taps(x, rows, columns, stride, padding, output_size):
+    """Sources and weights of both axes, (y, x)."""
+    taps = []
+    for axis, weights in enumerate((rows, columns)):
+        taps += interpolation_taps(x.shape[1 + axis], output_size[axis],
+                                   tuple(map(float, weights)), stride[axis], padding[axis], x.dtype)
+    return taps

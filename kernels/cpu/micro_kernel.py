@@ -33,14 +33,15 @@ from .simd import (
     build_prefetch,
     build_splat,
     build_store,
-    copy_part,
     lanes,
     lanes_of,
     llvm_vector,
     load,
+    load_part,
     maximum,
     splat,
     store,
+    store_part,
 )
 
 ROWS = range(8, 15) if BITS == 512 else range(4, 7)
@@ -189,7 +190,7 @@ def multiply(kernels, a, a_start, a_stride, b, b_start, ahead, columns, c, start
 def copy_few(source, start, target, at, count):
     """target[at : at + count] = source[start : start + count], at most a vector's numbers."""
     if BITS == 512:
-        copy_part(source, start, target, at, count)
+        store_part(target, at, count, load_part(source, start, count, 0.0))
     else:
         for i in range(count):
             target[at + i] = source[start + i]

@@ -7,8 +7,9 @@ AVX2, 4 with SSE or NEON. Inside a jitted function::
     v = maximum(v + load(b, j), splat(x, 0.0))
     store(y, i, v)
 
-In place of an array there may be a pointer (`callables`). Nothing checks bounds. The loops are written for ``lanes(x)`` numbers at a time with a scalar
-remainder, so that nothing beyond an array's end is ever touched.
+In place of an array there may be a pointer (`callables`). Nothing checks bounds. The loops are
+written for ``lanes(x)`` numbers at a time with a scalar remainder or a partial vector, so that
+nothing beyond an array's end is ever touched.
 """
 
 import operator
@@ -178,39 +179,55 @@ def store(typingctx, array, index, vector):
 
 
 @intrinsic
-def copy_part(typingctx, source, start, target, at, count):
-    """target[at : at + count] = source[start : start + count] for at most a vector's numbers.
-
-    Under a mask, which AVX-512 does as fast as a whole vector; others are better off with scalars.
-    """
-    dtype = target.dtype
+def load_part(typingctx, array, index, count, fill):
+    """A vector of the `count` numbers at `index`, at most a whole one, and `fill` beyond them."""
+    dtype = array.dtype
 
     def codegen(context, builder, signature, args):
-        vector, integers = llvm_vector(dtype), ir.VectorType(INT, lanes_of(dtype))
-        places = ir.Constant(integers, list(range(vector.count)))
-        first = builder.insert_element(
-            ir.Constant(integers, ir.Undefined), args[4], ir.Constant(ir.IntType(32), 0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-        counts = builder.shuffle_vector(first, ir.Constant(integers, ir.Undefined), zeros)
-        mask = builder.icmp_signed("<", places, counts)
-        align = ir.Constant(ir.IntType(32), dtype.bitwidth // 8)
-        pointer = vector.as_pointer()
-        name = f"v{vector.count}f{dtype.bitwidth}.p0"
+        pointer, align, mask = _part(context, builder, array, *args[:3])
+        vector = llvm_vector(dtype)
         masked_load = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(vector, [pointer, align.type, mask.type, vector]),
-            f"llvm.masked.load.{name}")
+            builder.module,
+            ir.FunctionType(vector, [pointer.type, align.type, mask.type, vector]),
+            f"llvm.masked.load.v{vector.count}f{dtype.bitwidth}.p0")
+        return builder.call(
+            masked_load, [pointer, align, mask, build_splat(builder, args[3], dtype)])
+
+    return VectorType(dtype)(array, types.intp, types.intp, dtype), codegen
+
+
+@intrinsic
+def store_part(typingctx, array, index, count, vector):
+    """Write the first `count` numbers of a vector, at most all, to `index`."""
+    dtype = array.dtype
+
+    def codegen(context, builder, signature, args):
+        pointer, align, mask = _part(context, builder, array, *args[:3])
         masked_store = cgutils.get_or_insert_function(
             builder.module,
-            ir.FunctionType(ir.VoidType(), [vector, pointer, align.type, mask.type]),
-            f"llvm.masked.store.{name}")
-        from_ = builder.bitcast(build_pointer(context, builder, source, args[0], args[1]), pointer)
-        to = builder.bitcast(build_pointer(context, builder, target, args[2], args[3]), pointer)
-        value = builder.call(
-            masked_load, [from_, align, mask, ir.Constant(vector, [0.0] * vector.count)])
-        builder.call(masked_store, [value, to, align, mask])
+            ir.FunctionType(ir.VoidType(), [args[3].type, pointer.type, align.type, mask.type]),
+            f"llvm.masked.store.v{args[3].type.count}f{dtype.bitwidth}.p0")
+        builder.call(masked_store, [args[3], pointer, align, mask])
         return context.get_dummy_value()
 
-    return types.void(source, types.intp, target, types.intp, types.intp), codegen
+    return types.void(array, types.intp, types.intp, vector), codegen
+
+
+def _part(context, builder, array_type, array, index, count):
+    """Pointer, alignment and mask of a vector of which only `count` numbers are touched.
+
+    AVX-512 does that as fast as a whole vector; others are better off with scalars.
+    """
+    vector = llvm_vector(array_type.dtype)
+    integers = ir.VectorType(INT, vector.count)
+    undefined = ir.Constant(integers, ir.Undefined)
+    first = builder.insert_element(undefined, count, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    counts = builder.shuffle_vector(first, undefined, zeros)
+    mask = builder.icmp_signed("<", ir.Constant(integers, list(range(vector.count))), counts)
+    align = ir.Constant(ir.IntType(32), array_type.dtype.bitwidth // 8)
+    pointer = build_pointer(context, builder, array_type, array, index)
+    return builder.bitcast(pointer, vector.as_pointer()), align, mask
 
 
 @intrinsic
@@ -296,3 +313,94 @@ def _operator(function, instruction):
 _operator(operator.add, "fadd")
 _operator(operator.sub, "fsub")
 _operator(operator.mul, "fmul")
+
+
+# ---- functions of a vector, for soft-max
+
+
+@intrinsic
+def highest(typingctx, x):
+    """The largest number of a vector, whatever else is NaN."""
+    return _reduction(x, "fmax")
+
+
+@intrinsic
+def total(typingctx, x):
+    """The sum of a vector's numbers, in halves."""
+    return _reduction(x, "fadd", first=0.0)
+
+
+def _reduction(x, name, first=None):
+    dtype = x.dtype
+
+    def codegen(context, builder, signature, args):
+        vector = llvm_vector(dtype)
+        operands = [args[0]] if first is None else [ir.Constant(vector.element, first), args[0]]
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(vector.element, [operand.type for operand in operands]),
+            f"llvm.vector.reduce.{name}.v{vector.count}f{dtype.bitwidth}")
+        return builder.call(function, operands, fastmath=("reassoc",))
+
+    return dtype(x), codegen
+
+
+@intrinsic
+def first_equal(typingctx, x, number):
+    """The first lane that equals `number`, or how many lanes there are."""
+    dtype = x.dtype
+
+    def codegen(context, builder, signature, args):
+        lanes = lanes_of(dtype)
+        equal = builder.fcmp_ordered("==", args[0], build_splat(builder, args[1], dtype))
+        bits = builder.zext(builder.bitcast(equal, ir.IntType(lanes)), INT)
+        beyond = ir.Constant(INT, 1 << lanes)
+        return builder.cttz(builder.or_(bits, beyond), ir.Constant(ir.IntType(1), 1))
+
+    return types.intp(x, dtype), codegen
+
+
+@intrinsic
+def exponential(typingctx, x):
+    """e to the power of each number, to about 1e-7 in float32; 0 below -87, where it is denormal.
+
+    x = n log 2 + r; e^r is a polynomial and 2^n goes into the exponent. (S. Moshier's Cephes, expf.c;
+    no number above 88 comes from a soft-max.) float64 calls the library for each lane.
+    """
+    dtype = x.dtype
+
+    def codegen(context, builder, signature, args):
+        vector = llvm_vector(dtype)
+        if dtype != types.float32:
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(vector, [vector]),
+                f"llvm.exp.v{vector.count}f{dtype.bitwidth}")
+            return builder.call(function, args)
+
+        def constant(number):
+            return ir.Constant(vector, [number] * vector.count)
+
+        def fma(a, b, c):
+            return build_fma(builder, a, b, c, dtype)
+
+        number = args[0]
+        # Added to this, a number is rounded to a whole one in the low bits.
+        magic = constant(float(3 << 22))
+        shifted = fma(number, constant(1.44269504088896341), magic)
+        whole = builder.fsub(shifted, magic)
+        rest = fma(whole, constant(-0.693359375), number)
+        rest = fma(whole, constant(2.12194440e-4), rest)
+        power = constant(1.9875691500e-4)
+        for coefficient in (1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1,
+                            5.0000001201e-1):
+            power = fma(power, rest, constant(coefficient))
+        power = fma(power, builder.fmul(rest, rest), builder.fadd(rest, constant(1.0)))
+        integers = ir.VectorType(ir.IntType(32), vector.count)
+        exponent = builder.shl(
+            builder.bitcast(shifted, integers), ir.Constant(integers, [23] * vector.count))
+        one = ir.Constant(integers, [127 << 23] * vector.count)
+        scale = builder.bitcast(builder.add(exponent, one), vector)
+        tiny = builder.fcmp_ordered("<", number, constant(-87.0))
+        return builder.select(tiny, constant(0.0), builder.fmul(power, scale))
+
+    return x(x), codegen

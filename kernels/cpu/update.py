@@ -1,5 +1,6 @@
 """Updates of parameters, in place."""
 
+import numpy as np
 from numba import prange
 
 from .checks import check_arrays, check_match, contiguous
@@ -8,27 +9,30 @@ from .elementwise import block_range, block_count
 
 
 @kernel
-def _sgd_momentum(w, g, v, rate, momentum, decay):
+def _sgd_momentum(w, g, v, rate, momentum, decay, nesterov):
     for block in prange(block_count(w.size)):
         start, stop = block_range(block, w.size)
-        for i in range(start, stop):
-            v[i] = momentum * v[i] + rate * (g[i] + decay * w[i])
-            w[i] -= v[i]
+        if nesterov:
+            for i in range(start, stop):
+                descent = rate * (g[i] + decay * w[i])
+                v[i] = momentum * v[i] + descent
+                w[i] -= momentum * v[i] + descent
+        else:
+            for i in range(start, stop):
+                v[i] = momentum * v[i] + rate * (g[i] + decay * w[i])
+                w[i] -= v[i]
 
 
-def sgd_momentum(w, g, v, rate, momentum, decay):
-    """Stochastic gradient descent with momentum and weight decay, as Caffe's SGDSolver::
+def sgd_momentum(w, g, v, rate, momentum, decay, nesterov=False):
+    """Stochastic gradient descent with momentum and weight decay, as Caffe's solvers::
 
-        v = momentum * v + rate * (g + decay * w)
-        w = w - v
+        d = rate * (g + decay * w)
+        v = momentum * v + d
+        w = w - v, or with `nesterov` w - (momentum * v + d)
 
     `w` and `v` are modified; all three are C-contiguous arrays of one shape and dtype.
     """
-    check_arrays("sgd_momentum", w=(w, w.ndim), g=(g, w.ndim), v=(v, w.ndim))
-    check_match("sgd_momentum: shape of g", g.shape, w.shape)
-    check_match("sgd_momentum: shape of v", v.shape, w.shape)
-    if not all(a.flags.c_contiguous and a.flags.writeable for a in (w, v)):
-        raise ValueError("sgd_momentum: w and v are modified and must be C-contiguous, writable")
+    _check("sgd_momentum", w, g, v=v)
     number = w.dtype.type
     _sgd_momentum(
         w.reshape(-1),
@@ -37,6 +41,44 @@ def sgd_momentum(w, g, v, rate, momentum, decay):
         number(rate),
         number(momentum),
         number(decay),
+        bool(nesterov),
+    )
+
+
+@kernel
+def _adam(w, g, m, v, beta1, beta2, one, mean_scale, square_scale, eps, keep):
+    for block in prange(block_count(w.size)):
+        start, stop = block_range(block, w.size)
+        for i in range(start, stop):
+            m[i] = beta1 * m[i] + (one - beta1) * g[i]
+            v[i] = beta2 * v[i] + (one - beta2) * (g[i] * g[i])
+            w[i] = keep * w[i] - mean_scale * m[i] / (np.sqrt(v[i] * square_scale) + eps)
+
+
+def adam(w, g, m, v, rate, beta1, beta2, eps, decay, step):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)::
+
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        w = w - rate * (m / (1 - beta1**step) / (sqrt(v / (1 - beta2**step)) + eps) + decay * w)
+
+    `w`, `m` and `v` are modified; all are C-contiguous arrays of one shape and dtype. `step` counts
+    the updates from 1.
+    """
+    _check("adam", w, g, m=m, v=v)
+    number = w.dtype.type
+    _adam(
+        w.reshape(-1),
+        contiguous(g)[0].reshape(-1),
+        m.reshape(-1),
+        v.reshape(-1),
+        number(beta1),
+        number(beta2),
+        number(1),
+        number(rate / (1 - beta1**step)),
+        number(1 / (1 - beta2**step)),
+        number(eps),
+        number(1 - rate * decay),
     )
 
 
@@ -53,8 +95,15 @@ def move_towards(w, target, share):
 
     Two arrays of one shape and dtype; w is C-contiguous.
     """
-    check_arrays("move_towards", w=(w, w.ndim), target=(target, w.ndim))
-    check_match("move_towards: shape of target", target.shape, w.shape)
-    if not (w.flags.c_contiguous and w.flags.writeable):
-        raise ValueError("move_towards: w is modified and must be C-contiguous, writable")
+    _check("move_towards", w, target, of="target")
     _move_towards(w.reshape(-1), contiguous(target)[0].reshape(-1), w.dtype.type(share))
+
+
+def _check(name, w, g, of="g", **state):
+    """All of one shape and dtype; what is modified can be."""
+    arrays = {"w": w, of: g, **state}
+    check_arrays(name, **{key: (array, w.ndim) for key, array in arrays.items()})
+    for key, array in arrays.items():
+        check_match(f"{name}: shape of {key}", array.shape, w.shape)
+        if array is not g and not (array.flags.c_contiguous and array.flags.writeable):
+            raise ValueError(f"{name}: {key} is modified and must be C-contiguous, writable")

@@ -16,13 +16,27 @@ from .compilation import FLOAT, FLOATS, INT, kernel
 from .indexing import remainder
 
 
-@kernel(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS, FLOAT, FLOATS, INT, INT)
-def _normalize(x, mean, var, gamma, beta, eps, y, size, channels):
+@kernel(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS, FLOAT, INT, FLOATS, INT, INT)
+def _normalize(x, mean, var, gamma, beta, eps, relu, y, size, channels):
     i = int32(cuda.grid(1))
     if i < size:
         c = remainder(i, channels)
         factor = gamma[c] / math.sqrt(var[c] + eps)
-        y[i] = (x[i] - mean[c]) * factor + beta[c]
+        number = (x[i] - mean[c]) * factor + beta[c]
+        if relu and number < float32(0):
+            number = float32(0)
+        y[i] = number
+
+
+@kernel(FLOATS, FLOATS, FLOATS, FLOATS, FLOATS, FLOATS, FLOAT, FLOATS, INT, INT)
+def _mask(gy, x, mean, var, gamma, beta, eps, masked, size, channels):
+    """gy where batch norm's output, computed as `_normalize` does, is positive, else 0."""
+    i = int32(cuda.grid(1))
+    if i < size:
+        c = remainder(i, channels)
+        factor = gamma[c] / math.sqrt(var[c] + eps)
+        positive = (x[i] - mean[c]) * factor + beta[c] > float32(0)
+        masked[i] = gy[i] if positive else float32(0)
 
 
 @kernel(FLOATS, FLOATS, FLOAT, FLOATS, INT)
@@ -52,17 +66,20 @@ def batch_norm_statistics(x):
     return mean, column_sums(x, mean=mean, what=SQUARED_DEVIATIONS, count=count)
 
 
-def batch_norm_forward(x, mean, var, gamma, beta, eps):
-    """y = gamma * (x - mean) / sqrt(var + eps) + beta for x (n, h, w, c) and the rest (c,)."""
+def batch_norm_forward(x, mean, var, gamma, beta, eps, relu=False):
+    """y = gamma * (x - mean) / sqrt(var + eps) + beta for x (n, h, w, c) and the rest (c,).
+
+    With `relu` y is clipped at zero; NaN stays NaN.
+    """
     _check("batch_norm", x, mean=mean, var=var, gamma=gamma, beta=beta)
     y = memory.empty(x.shape)
     if y.size:
-        _normalize.launch(launch.blocks_for(y.size), x, mean, var, gamma, beta, eps, y, y.size,
-                          x.shape[3])
+        _normalize.launch(launch.blocks_for(y.size), x, mean, var, gamma, beta, eps, int(relu),
+                          y, y.size, x.shape[3])
     return y
 
 
-def batch_norm_backward(gy, x, mean, var, gamma, eps):
+def batch_norm_backward(gy, x, mean, var, gamma, eps, relu_beta=None):
     """Gradients of x, gamma and beta, where mean and var are the statistics of x itself.
 
     With normal = (x - mean) / sqrt(var + eps) and m pixels::
@@ -70,6 +87,8 @@ def batch_norm_backward(gy, x, mean, var, gamma, eps):
         gbeta  = sum gy
         ggamma = sum gy * normal
         gx     = gamma / sqrt(var + eps) * (gy - gbeta / m - normal * ggamma / m)
+
+    Given beta as `relu_beta`, gy is the gradient behind a ReLU that forward did on the way.
     """
     _check("batch_norm_backward", x, mean=mean, var=var, gamma=gamma)
     check_arrays("batch_norm_backward", gy=(gy, 4))
@@ -77,6 +96,12 @@ def batch_norm_backward(gy, x, mean, var, gamma, eps):
     channels = x.shape[3]
     if x.size == 0:
         return memory.zeros(x.shape), memory.zeros(gamma.shape), memory.zeros(gamma.shape)
+    if relu_beta is not None:
+        check_match("batch_norm_backward: shape of relu_beta", relu_beta.shape, gamma.shape)
+        masked = memory.empty(gy.shape)
+        _mask.launch(launch.blocks_for(gy.size), gy, x, mean, var, gamma, relu_beta, eps, masked,
+                     gy.size, channels)
+        gy = masked
     gbeta = column_sums(gy)
     products = column_sums(x, gy, mean, PRODUCTS)
     gx, ggamma = memory.empty(x.shape), memory.empty(gamma.shape)

@@ -4,8 +4,7 @@ The equations are those of `cpu/transposed_convolution.py`. Each y is gathered f
 it (`gathered_product`), so there are no atomics and the bits are the same from run to run.
 """
 
-from .. import geometry
-from ..taps import convolution_taps
+from ..taps import convolution_taps, transposed_output_size
 from . import algorithms, gathered_product, memory
 from .checks import check_arrays, check_match
 from .convolution import scatter_product
@@ -35,10 +34,7 @@ def transposed_convolution_forward(x, w, stride=(1, 1), padding=(0, 0), output_s
     check_arrays("transposed_convolution", x=(x, 4), w=(w, 4))
     check_match("transposed_convolution: channels of w", w.shape[2], x.shape[3])
     if output_size is None:
-        output_size = [
-            geometry.transposed_convolution_size(*sizes)
-            for sizes in zip(x.shape[1:3], w.shape[:2], stride, padding)
-        ]
+        output_size = transposed_output_size(x.shape[1:3], w.shape[:2], stride, padding)
     if min(output_size) < 1:
         raise ValueError(f"transposed_convolution: output size {tuple(output_size)} is empty")
     y = memory.empty((x.shape[0], *output_size, w.shape[3]))

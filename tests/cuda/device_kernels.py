@@ -279,8 +279,13 @@ def test_transposed_convolution(x_shape, w_shape, options, device, rng):
 @pytest.mark.parametrize("size", [(6, 5), (7, 9), (1, 1)])
 def test_interpolation(size, device, rng):
     x, rows = normal(rng, 2, 3, 2, 3), np.array([0.25, 0.75, 0.75, 0.25], np.float32)
-    check(device, "interpolate", x, rows, rows[::-1].copy(), (2, 2), (1, 1), size, terms=4,
-          stay=(1, 2))
+    filters = rows, rows[::-1].copy(), (2, 2), (1, 1)
+    check(device, "interpolate", x, *filters, size, terms=4, stay=(1, 2))
+    gy = normal(rng, 2, *size, 3)
+    check(device, "interpolate_backward", gy, *filters, (3, 2), terms=16, stay=(1, 2))
+    labels, _ = cuda.interpolate_classify(arrays.to_device(x, device), *filters, size)
+    np.testing.assert_array_equal(
+        arrays.to_host(labels), naive.interpolate_classify(x, *filters, size)[0])
 
 
 @pytest.mark.parametrize("turn_a", [False, True])
@@ -341,7 +346,10 @@ def test_batch_norm(shape, device, rng):
     gamma, beta = normal(rng, c), normal(rng, c)
     check(device, "batch_norm_statistics", x, terms=10)
     check(device, "batch_norm_forward", x, mean, var, gamma, beta, 1e-2, terms=300)
-    check(device, "batch_norm_backward", normal(rng, *shape), x, mean, var, gamma, 1e-2, terms=1000)
+    gy = normal(rng, *shape)
+    check(device, "batch_norm_backward", gy, x, mean, var, gamma, 1e-2, terms=1000)
+    check(device, "batch_norm_forward", x, mean, var, gamma, beta, 1e-2, relu=True, terms=300)
+    check(device, "batch_norm_backward", gy, x, mean, var, gamma, 1e-2, beta, terms=1000)
 
 
 @pytest.mark.parametrize("shape, size, alpha, beta, k", [
@@ -384,11 +392,15 @@ def test_loss_is_read_when_asked_for(device, rng):
 def test_updates(shape, device, rng):
     w, g, v = (normal(rng, *shape) for _ in range(3))
     moved = [arrays.to_device(array, device) for array in (w, g, v)]
-    cuda.sgd_momentum(*moved, 0.1, 0.9, 0.01)
-    cuda.move_towards(moved[0], moved[1], 0.25)
-    naive.sgd_momentum(w, g, v, 0.1, 0.9, 0.01)
-    naive.move_towards(w, g, 0.25)
-    for array, expected in zip(moved, (w, g, v)):
+    square = abs(v)
+    moved.append(arrays.to_device(square, device))
+    for ops, (weights, gradient, velocity, squares) in (
+            (cuda, moved), (naive, (w, g, v, square))):
+        ops.sgd_momentum(weights, gradient, velocity, 0.1, 0.9, 0.01)
+        ops.sgd_momentum(weights, gradient, velocity, 0.1, 0.9, 0.01, nesterov=True)
+        ops.adam(weights, gradient, velocity, squares, 0.1, 0.9, 0.99, 1e-3, 0.01, 3)
+        ops.move_towards(weights, gradient, 0.25)
+    for array, expected in zip(moved, (w, g, v, square)):
         np.testing.assert_allclose(arrays.to_host(array), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -72,6 +72,16 @@ def transposed_convolution_forward(rng, dtype):
     return (x, w), {"stride": (2, 3), "padding": (1, 1), "output_size": (17, 35)}
 
 
+def interpolate_backward(rng, dtype):
+    rows, columns = rng.uniform(0.5, 1, (2, 8))
+    return (normal(rng, dtype, 2, 60, 84, 21), rows, columns, (4, 4), (2, 2), (15, 21)), {}
+
+
+def interpolate_classify(rng, dtype):
+    rows, columns = rng.uniform(0.5, 1, (2, 8))
+    return (normal(rng, dtype, 2, 15, 21, 21), rows, columns, (4, 4), (2, 2), (60, 84)), {}
+
+
 def interpolate(rng, dtype):
     filters = [0.25, 0.75, 0.75, 0.25], [0.2, 0.5, 1.0, 0.5, 0.2]
     return (normal(rng, dtype, 2, 9, 11, 19), *filters, (2, 3), (1, 1), (17, 35)), {}
@@ -173,6 +183,11 @@ def sgd_momentum(rng, dtype):
     return (w, g, v, 0.01, 0.9, 0.0005), {}
 
 
+def adam(rng, dtype):
+    w, g, m, v = (normal(rng, dtype, 3, 3, 67, 21) for _ in range(4))
+    return (w, g, m, abs(v), 0.01, 0.9, 0.999, 1e-8, 0.01, 3), {}
+
+
 def move_towards(rng, dtype):
     return (normal(rng, dtype, 3, 3, 67, 21), normal(rng, dtype, 3, 3, 67, 21), 0.1), {}
 
@@ -180,7 +195,7 @@ def move_towards(rng, dtype):
 KERNELS = [
     matrix_product,
     convolution_forward, prepare_weights, convolution_backward_input, convolution_backward_weights,
-    convolution_backward_bias, interpolate,
+    convolution_backward_bias, interpolate, interpolate_backward, interpolate_classify,
     transposed_convolution_forward, transposed_convolution_backward_input,
     transposed_convolution_backward_weights,
     max_pooling_forward, max_pooling_backward,
@@ -188,7 +203,7 @@ KERNELS = [
     batch_norm_statistics, batch_norm_forward, batch_norm_backward,
     local_response_normalization_forward, local_response_normalization_backward,
     softmax, softmax_cross_entropy, classify,
-    sgd_momentum, move_towards,
+    sgd_momentum, adam, move_towards,
 ]
 CALLS = {
     **{call.__name__: call for call in KERNELS},

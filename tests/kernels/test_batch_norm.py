@@ -29,6 +29,26 @@ def test_cpu_gives_what_naive_gives(shape, rng, dtype, agree):
     for part, wanted in zip(actual, expected):
         agree(part, wanted, 16 + 4 * m)
 
+    # With a ReLU on the way, away from its kink.
+    y = naive.batch_norm_forward(x, mean, var, gamma, beta, 0.1)
+    x = np.where(abs(y) < 1e-3, x + dtype(0.1), x)
+    y = naive.batch_norm_forward(x, mean, var, gamma, beta, 0.1, relu=True)
+    assert (y >= 0).all() and (y.size < 100 or c == 1 or (y == 0).any())
+    agree(cpu.batch_norm_forward(x, mean, var, gamma, beta, 0.1, relu=True), y, 16)
+    actual = cpu.batch_norm_backward(gy, x, mean, var, gamma, 0.1, beta)
+    expected = naive.batch_norm_backward(gy, x, mean, var, gamma, 0.1, beta)
+    masked = naive.batch_norm_backward(np.where(y > 0, gy, dtype(0)), x, mean, var, gamma, 0.1)
+    for part, wanted, other in zip(actual, expected, masked):
+        agree(part, wanted, 16 + 4 * m)
+        agree(wanted, other, 4)
+
+
+def test_relu_keeps_nan(ops, dtype):
+    x = np.array([np.nan, 2, -2, -1], dtype).reshape(1, 1, 4, 1)
+    one = np.ones(1, dtype)
+    y = ops.batch_norm_forward(x, 0 * one, one, one, one, 0.0, relu=True)
+    np.testing.assert_array_equal(y.ravel(), np.array([np.nan, 3, 0, 0], dtype))
+
 
 def test_statistics_by_hand(ops, dtype):
     x = np.array([[1, 10], [2, 10], [3, 10], [6, 10]], dtype).reshape(2, 1, 2, 2)

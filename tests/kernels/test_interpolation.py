@@ -29,6 +29,48 @@ def test_cpu_gives_what_naive_gives(name, rng, dtype, agree):
     rows, columns = (rng.standard_normal(size, dtype) for size in kernel)
     agree(cpu.interpolate(x, rows, columns, *geometry),
           naive.interpolate(x, rows, columns, *geometry), kernel[0] * kernel[1])
+    *geometry, size = geometry
+    gy = rng.standard_normal((shape[0], *size, shape[3]), dtype)
+    arguments = rows, columns, *geometry, shape[1:3]
+    agree(cpu.interpolate_backward(gy, *arguments), naive.interpolate_backward(gy, *arguments),
+          kernel[0] * kernel[1])
+
+
+@pytest.mark.parametrize("name", ["one pixel, twice", "twice, odd", "uneven", "no stride"])
+def test_size_of_its_own(name, ops, rng, dtype, agree):
+    shape, kernel, stride, padding, _ = CASES[name]
+    x = rng.standard_normal(shape, dtype)
+    rows, columns = (rng.standard_normal(size, dtype) for size in kernel)
+    y = ops.interpolate(x, rows, columns, stride, padding)
+    w = np.outer(rows, columns)[:, :, None, None] * np.eye(shape[3])
+    expected = naive.transposed_convolution_forward(x, w.astype(dtype), stride, padding)
+    agree(y, expected, kernel[0] * kernel[1])
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "gaps"])
+def test_classes_without_the_scores(name, rng, dtype):
+    """In "gaps" whole pixels are zero: there rounding decides nothing, but the order of classes."""
+    shape, kernel, *geometry = CASES[name]
+    x = rng.standard_normal(shape, dtype)
+    rows, columns = (rng.uniform(0.5, 1, size) for size in kernel)
+    labels, confidence = cpu.interpolate_classify(x, rows, columns, *geometry)
+    expected_labels, expected_confidence = naive.interpolate_classify(x, rows, columns, *geometry)
+    assert labels.dtype == np.uint8 and confidence.dtype == np.float32
+    np.testing.assert_array_equal(labels, expected_labels)
+    np.testing.assert_allclose(confidence, expected_confidence, rtol=2e-5)
+
+
+def test_many_classes_and_none(rng):
+    x = rng.standard_normal((1, 2, 2, 300), np.float32)
+    linear = np.array([0.25, 0.75, 0.75, 0.25])
+    arguments = linear, linear, (2, 2), (1, 1), (4, 4)
+    labels, confidence = cpu.interpolate_classify(x, *arguments)
+    assert labels.dtype == np.uint16
+    np.testing.assert_array_equal(labels, naive.interpolate_classify(x, *arguments)[0])
+    x[0, 0, 0, 299] = np.nan
+    assert np.isnan(cpu.interpolate_classify(x, *arguments)[1][0, 0, 0])
+    with pytest.raises(ValueError, match="interpolate_classify: no classes"):
+        cpu.interpolate_classify(x[..., :0], *arguments)
 
 
 @pytest.mark.parametrize("beyond", [-1, 0, 1])

@@ -20,7 +20,7 @@ SHARED = runpy.run_path(str(HERE / "calls.py"))
 CALLS, kernel_of = SHARED["CALLS"], SHARED["kernel_of"]
 KERNELS = {name.partition(" ")[0] for name in CALLS}
 # Which arguments are modified instead of results returned.
-IN_PLACE = {"sgd_momentum": (0, 2), "move_towards": (0,)}
+IN_PLACE = {"sgd_momentum": (0, 2), "adam": (0, 2, 3), "move_towards": (0,)}
 PURE = [name for name in CALLS if name not in IN_PLACE]
 
 

@@ -75,6 +75,38 @@ def test_shapes_that_do_not_fit(wrong):
         cpu.sgd_momentum(*arrays, 0.1, 0.9, 0)
 
 
+@pytest.mark.parametrize("shape", [(1,), (7,), (17,), (3, 3, 5, 21), (0,)])
+def test_nesterov_and_adam_give_what_naive_gives(shape, rng, dtype, agree):
+    w, g, m, v = (rng.standard_normal(shape, dtype) for _ in range(4))
+    v = v * v
+    expected = [array.copy() for array in (w, m, v)]
+    for step in (1, 2, 30):
+        for ops, (weights, mean, square) in (naive, expected), (cpu, (w, m, v)):
+            assert ops.adam(weights, g, mean, square, 0.1, 0.9, 0.99, 1e-3, 0.01, step) is None
+            ops.sgd_momentum(weights, g, mean, 0.1, 0.9, 0.01, nesterov=True)
+    for array, other in zip((w, m, v), expected):
+        agree(array, other, 8)
+
+
+def test_adam_by_hand(ops, dtype):
+    w, g, m, v = np.array([[1, -2], [4, 0], [0, 8], [0, 16]], dtype)
+    ops.adam(w, g, m, v, 0.25, 0.5, 0.75, 0, 0.5, 1)
+    # m / (1 - 0.5) = 4, 8; v / (1 - 0.75) = 16, 48
+    assert m.tolist() == [2, 4] and v.tolist() == [4, 12]
+    agree = 1e-6
+    assert w.tolist() == pytest.approx([1 - 0.25 * (1 + 0.5), -2 - 0.25 * (8 / 48**0.5 - 1)], agree)
+
+
+def test_adam_refuses_what_it_cannot_write():
+    arrays = [np.zeros((2, 3)) for _ in range(4)]
+    arrays[3] = np.zeros((3, 2)).T
+    with pytest.raises(ValueError, match="adam: v is modified and must be C-contiguous"):
+        cpu.adam(*arrays, 0.1, 0.9, 0.99, 1e-8, 0, 1)
+    arrays[3] = np.zeros((3, 2))
+    with pytest.raises(ValueError, match="adam: shape of v.*" + re.escape("(3, 2)")):
+        cpu.adam(*arrays, 0.1, 0.9, 0.99, 1e-8, 0, 1)
+
+
 @pytest.mark.parametrize("shape", [(1,), (17,), (3, 3, 5, 21), (0,)])
 def test_moving_towards_a_target(shape, ops, rng, dtype, agree):
     w, target = (rng.standard_normal(shape, dtype) for _ in range(2))

@@ -5,14 +5,14 @@ from .batch_norm import BatchNorm
 from .convolution import Convolution
 from .crop import Crop
 from .dropout import Dropout
-from .frozen import FrozenConvolution, FrozenLinear, Interpolation, separable_filter
+from .frozen import FrozenConvolution, FrozenLinear, Interpolation
 from .layer import Layer
 from .linear import Linear
 from .local_response_normalization import LocalResponseNormalization
 from .pooling import MaxPooling
 from .relu import ReLU
 from .scale import Scale
-from .transposed_convolution import TransposedConvolution
+from .transposed_convolution import TransposedConvolution, separable_filter
 
 __all__ = [
     "Add",

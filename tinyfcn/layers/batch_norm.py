@@ -26,7 +26,8 @@ class BatchNorm(Layer):
             "running_var": np.ones(channels, dtype),
         }
 
-    def forward(self, x, keep=False):
+    def forward(self, x, keep=False, relu=False):
+        """With `relu`, the ReLU that follows is done on the way, and backward through it too."""
         ops, params = backend(x), self.params
         if keep:
             mean, var = ops.batch_norm_statistics(x)
@@ -34,14 +35,17 @@ class BatchNorm(Layer):
             unbiased = ops.scale(var, count / max(1, count - 1))
             for name, now in ("running_mean", mean), ("running_var", unbiased):
                 ops.move_towards(params[name], now, self.momentum)
-            self.kept = x, mean, var
+            self.kept = x, mean, var, relu
         else:
             mean, var = params["running_mean"], params["running_var"]
-        return ops.batch_norm_forward(x, mean, var, params["gamma"], params["beta"], self.eps)
+        return ops.batch_norm_forward(
+            x, mean, var, params["gamma"], params["beta"], self.eps, relu=relu
+        )
 
     def backward(self, gy):
-        x, mean, var = self.take_kept()
+        x, mean, var, relu = self.take_kept()
         gx, self.grads["gamma"], self.grads["beta"] = backend(gy).batch_norm_backward(
-            gy, x, mean, var, self.params["gamma"], self.eps
+            gy, x, mean, var, self.params["gamma"], self.eps,
+            relu_beta=self.params["beta"] if relu else None,
         )
         return gx

@@ -1,7 +1,5 @@
 """Layers for inference alone: parameters that don't change are brought into their fastest form."""
 
-import numpy as np
-
 from ..kernels import backend
 from .layer import Layer
 
@@ -74,22 +72,3 @@ class Interpolation(Layer):
         if keep:
             raise ValueError("a net that is prepared for inference cannot be trained")
         return backend(x).interpolate(x, self.rows, self.columns, output_size=size, **self.geometry)
-
-
-def separable_filter(weights):
-    """(rows, columns) whose outer product a fixed upsampling filter is, or None.
-
-    `weights` (kh, kw, in, out) must be zero between different channels and the same for all.
-    """
-    if weights.shape[2] != weights.shape[3] or weights.size == 0:
-        return None
-    kernel = weights[:, :, 0, 0]
-    if not np.array_equal(weights, kernel[:, :, None, None] * np.eye(weights.shape[2])):
-        return None
-    y, x = np.unravel_index(np.abs(kernel).argmax(), kernel.shape)
-    if kernel[y, x] == 0:
-        return None
-    rows, columns = kernel[:, x].astype(np.float64), kernel[y] / np.float64(kernel[y, x])
-    if not np.allclose(np.outer(rows, columns), kernel, rtol=1e-6, atol=0):
-        return None
-    return rows, columns

@@ -24,15 +24,19 @@ class TransposedConvolution(Layer):
 
     def forward(self, x, keep=False, size=None):
         """`size` (h, w) of the output, if not the one that follows from the kernel."""
-        y = backend(x).transposed_convolution_forward(
+        filters = self._filters()
+        if keep:
+            self.kept = x, filters
+        if filters:
+            return backend(x).interpolate(x, *filters, output_size=size, **self.geometry)
+        return backend(x).transposed_convolution_forward(
             x, self.params["weights"], output_size=size, **self.geometry
         )
-        if keep:
-            self.kept = x
-        return y
 
     def backward(self, gy):
-        x, ops = self.take_kept(), backend(gy)
+        (x, filters), ops = self.take_kept(), backend(gy)
+        if filters:
+            return ops.interpolate_backward(gy, *filters, input_size=x.shape[1:3], **self.geometry)
         if "weights" not in self.fixed:
             self.grads["weights"] = ops.transposed_convolution_backward_weights(
                 x, gy, self.kernel_size, **self.geometry
@@ -40,6 +44,13 @@ class TransposedConvolution(Layer):
         return ops.transposed_convolution_backward_input(
             gy, self.params["weights"], x.shape[1:3], **self.geometry
         )
+
+    def _filters(self):
+        """(rows, columns) of a fixed filter that treats each channel for itself, or None.
+
+        Asked each time, since whoever has the weights may write into them.
+        """
+        return separable_filter(self.params["weights"]) if "weights" in self.fixed else None
 
 
 def bilinear_filter(kernel_size, channels, dtype=np.float32):
@@ -59,3 +70,25 @@ def _triangle(size):
     factor = (size + 1) // 2
     centre = factor - 1 if size % 2 else factor - 0.5
     return 1 - np.abs(np.arange(size) - centre) / factor
+
+
+def separable_filter(weights):
+    """(rows, columns) whose outer product a fixed upsampling filter is, or None.
+
+    `weights` (kh, kw, in, out) must be zero between different channels and the same for all. Those on
+    a GPU are not looked at.
+    """
+    if not isinstance(weights, np.ndarray) or weights.shape[2] != weights.shape[3] or weights.size == 0:
+        return None
+    kernel, diagonal = weights[:, :, 0, 0], np.arange(weights.shape[2])
+    on_diagonal = weights[:, :, diagonal, diagonal]
+    if np.count_nonzero(weights) != np.count_nonzero(on_diagonal) \
+            or not (on_diagonal == kernel[:, :, None]).all():
+        return None
+    y, x = np.unravel_index(np.abs(kernel).argmax(), kernel.shape)
+    if kernel[y, x] == 0:
+        return None
+    rows, columns = kernel[:, x].astype(np.float64), kernel[y] / np.float64(kernel[y, x])
+    if not np.allclose(np.outer(rows, columns), kernel, rtol=1e-6, atol=0):
+        return None
+    return rows, columns

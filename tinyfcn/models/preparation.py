@@ -67,16 +67,16 @@ def prepare(net):
             renamed[node.name] = inputs[0]
             continue
         size_like = renamed.get(node.size_like, node.size_like)
-        prepared.add(node.name, _frozen(node.layer, size_like), *inputs, size_like=size_like)
+        prepared.add(node.name, _frozen(node.layer), *inputs, size_like=size_like)
     return prepared
 
 
-def _frozen(layer, size_like):
+def _frozen(layer):
     if isinstance(layer, Convolution):
         return FrozenConvolution(layer.params, layer.geometry)
     if isinstance(layer, Linear):
         return FrozenLinear(layer.params)
-    if isinstance(layer, TransposedConvolution) and size_like is not None:
+    if isinstance(layer, TransposedConvolution):
         filters = separable_filter(to_host(layer.params["weights"]))
         if filters is not None:
             return Interpolation(*filters, layer.geometry)
