@@ -3,9 +3,9 @@
 # CPU, gradient checks, then figures against PyTorch. Its exit status: 0 all passed, 1 something
 # failed, 2 it could not begin.
 #
-# Needs an NVIDIA GPU and Python >= 3.10 (PYTHON names another) with NumPy, Numba, numba-cuda, Pillow,
-# h5py and pytest, and PyTorch to compare with. tinyfcn need not be installed. What is missing is taken
-# from the wheels in the folder WHEELS, if that is set, else from a package index.
+# Needs an NVIDIA GPU and Python >= 3.10 (PYTHON names another) with NumPy, Numba, numba-cuda,
+# Pillow, h5py and pytest, and PyTorch to compare with. tinyfcn need not be installed. What is missing
+# is taken from the wheels in the folder WHEELS, if that is set, else from a package index.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
@@ -82,7 +82,7 @@ compile() {
     local jobs=() share status=0 shares
     shares=$(($(nproc) < 8 ? $(nproc) : 8))
     for ((share = 0; share < shares; share++)); do
-        "$python" tests/cuda/compiled_kernels.py --here "$share" "$shares" &
+        timeout 240 "$python" tests/cuda/compiled_kernels.py --here "$share" "$shares" &
         jobs+=($!)
     done
     for share in "${jobs[@]}"; do
@@ -100,8 +100,8 @@ for precision in float32 tf32 bf16; do
     step "layer by layer, $precision" 60 "$python" -m tinyfcn.benchmark --device cuda \
         --precision "$precision" --layers --repeat 7
 done
-step "nets against the CPU" 200 "$python" -m pytest -q -p no:cacheprovider tests/cuda/device_nets.py \
-    tests/cuda/device_benchmark.py
+step "nets against the CPU" 200 "$python" -m pytest -q -p no:cacheprovider \
+    tests/cuda/device_nets.py tests/cuda/device_benchmark.py
 step "gradients against the CPU's" 200 bash -c '"$1" -m tinyfcn.gradcheck --device cuda > "$2"
     status=$?; grep -B 1 WRONG "$2"; tail -n 1 "$2"; exit $status' - "$python" "$scratch/gradients"
 exit "$failed"

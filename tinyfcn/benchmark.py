@@ -2,7 +2,8 @@
 
 A net runs against the same net in PyTorch, ONNX Runtime, OpenVINO and ncnn, the matrix product
 against NumPy's on the sizes of the net's layers: same weights, same threads, in turns. On a GPU,
-with --device cuda, it is PyTorch with cuDNN and cuBLAS. Results are compared first. A ratio is the other's time divided by ours: above 1, tinyfcn is faster. Exit codes:
+with --device cuda, it is PyTorch with cuDNN and cuBLAS. Results are compared first. A ratio is the
+other's time divided by ours: above 1, tinyfcn is faster. Exit codes:
 0 fine, 1 results differ or memory ran out, 2 usage, 130 interrupted.
 """
 
@@ -231,8 +232,8 @@ def _parse(argv):
                         help="time a step of training too: forward, backward, SGD with momentum, "
                              "on one image (on a GPU: --batch images)")
     parser.add_argument("--layers", action="store_true",
-                        help="show each layer: time, speed, algorithm, the cost model's prediction; "
-                             "on a GPU what limits it")
+                        help="show each layer: time, speed, algorithm, the cost model's "
+                             "prediction; on a GPU what limits it")
     parser.add_argument("--memory", action="store_true",
                         help="show the peak memory of tinyfcn and of PyTorch")
     parser.add_argument("--compile", action="store_true",

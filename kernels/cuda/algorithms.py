@@ -1,13 +1,13 @@
 """The one place that chooses how a convolution is computed: with which algorithm and precision.
 
-"im2col" multiplies float32 numbers in float32, and so does "winograd-M", for tiles of M x M outputs,
-with fewer multiplications. "im2col-tf32" and "im2col-bf16" round the factors to TF32 (10 bits of
-mantissa) or BF16 (7 bits) for the tensor cores and add in float32: faster, and less precise.
+"im2col" multiplies float32 numbers in float32, and so does "winograd-M", for tiles of M x M
+outputs, with fewer multiplications. "im2col-tf32" and "im2col-bf16" round the factors to TF32 (10
+bits of mantissa) or BF16 (7 bits) for the tensor cores and add in float32: faster, and less precise.
 
 Where nothing is pinned, `set_precision` decides, and in float32 a cost model: a count of the
 arithmetic and of the bytes that an algorithm moves, held against what the GPU's data sheet
-promises (`launch.peaks`). It has not been held against measurements yet, so Winograd's algorithm has to
-promise a good deal more than im2col to be chosen.
+promises (`launch.peaks`). It has not been held against measurements yet, so Winograd's algorithm
+has to promise a good deal more than im2col to be chosen.
 """
 
 import functools
@@ -27,8 +27,8 @@ NAMES = (IM2COL, TF32, BF16, "winograd-2", "winograd-4", "winograd-6")
 PRECISIONS = {"float32": IM2COL, "tf32": TF32, "bf16": BF16}
 TENSOR_CORES = (8, 0)  # the first compute capability with those of TF32 and BF16
 
-# What the model assumes that kernels reach of a GPU's peaks, and what each of them costs besides.
-OF_ARITHMETIC, OF_BANDWIDTH, LAUNCH_SECONDS = 0.75, 0.8, 5e-6
+# What the model assumes that kernels reach of a GPU's peaks, and what it takes to begin one.
+OF_ARITHMETIC, OF_BANDWIDTH, LAUNCH_SECONDS = 0.75, 0.8, 1e-5
 # How much less than im2col Winograd's algorithm must cost.
 LEAST_GAIN = 1.25
 
@@ -66,9 +66,9 @@ def set_precision(precision):
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     algorithm = PRECISIONS[precision]
     if algorithm != IM2COL and launch.capability() < TENSOR_CORES:
-        raise DeviceError(
-            f"{launch.device_name()} has compute capability {'.'.join(map(str, launch.capability()))}; "
-            f"{precision} needs {'.'.join(map(str, TENSOR_CORES))}")
+        found, needed = (".".join(map(str, each)) for each in (launch.capability(), TENSOR_CORES))
+        raise DeviceError(f"{launch.device_name()} has compute capability {found}; {precision} needs "
+                          f"{needed}")
     _choice = algorithm
 
 
@@ -78,7 +78,7 @@ def of_products():
 
 
 def choose(task, gradient=False, algorithm=None):
-    """The algorithm for a `Task`: the one that is pinned, or that of the precision, or the cheapest.
+    """The algorithm for a `Task`: the one that is pinned, that of the precision, or the cheapest.
 
     Parameters
     ----------

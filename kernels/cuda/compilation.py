@@ -126,7 +126,7 @@ class Kernel:
 
             dispatcher = cuda.jit(launch_bounds=self.bounds)(self.function)
             try:
-                dispatcher._cache = KernelCache(self.function)
+                dispatcher._cache = KernelCache(self.function, self.argument_types)
             except RuntimeError:  # neither the package's folder nor the user's can be written
                 warn_of_missing_folder()
                 announce_compilation()

@@ -122,9 +122,8 @@ def convolution_backward_input(
     tile = algorithms.tile_of(algorithm)
     if tile:
         # A convolution of gy with the kernel turned by 180 degrees.
-        r = w.shape[0]
-        return winograd.forward(gy, winograd.transform_weights(w, tile, turned=True), None, gx_shape,
-                                tile, r, [r - 1 - p for p in padding])
+        r, u = w.shape[0], winograd.transform_weights(w, tile, turned=True)
+        return winograd.forward(gy, u, None, gx_shape, tile, r, [r - 1 - p for p in padding])
     gx = memory.empty(gx_shape)
     scatter_product(gy, w, gx, stride, padding, dilation, groups, transposed=True,
                     algorithm=algorithm)

@@ -75,7 +75,8 @@ def put_product_row(y, sums, bias, i, row, grid, image, column, outputs, whole_q
     y_h, y_w, y_stride, first = image
     m = int32(row + (i & 3) + (i >> 2) * 32)
     if m < count:
-        pixel = target_pixel(m, grid_h, grid_w, origin_y, origin_x, out_step_y, out_step_x, y_h, y_w)
+        pixel = target_pixel(
+            m, grid_h, grid_w, origin_y, origin_x, out_step_y, out_step_x, y_h, y_w)
         at = int32(pixel * y_stride + first + column)
         for j in range(8):
             sums[i, j] = rectified(sums[i, j] + bias[j], relu)

@@ -5,8 +5,8 @@ The two products are those of the CPU, which explains taps and phases (`cpu/gath
     product    y[origin + q * out_step] = sum over t, c:  x[q * in_step + tap(t), c]  w[t, c]
     gradient   gw[t, c]                 = sum over q:     x[q * in_step + tap(t), c]  gy[q]
 
-A block of threads computes a tile of results, in registers (`float32_product`, `tensor_product`). Rows
-of the image are gathered on the way to shared memory, and never written side by side.
+A block of threads computes a tile of results, in registers (`float32_product`, `tensor_product`).
+Rows of the image are gathered on the way to shared memory, and never written side by side.
 
 Pixels lie groups * depth numbers apart, depth divisible by 4, so that all loads are of 128 bits:
 `padded` makes it so where it isn't. Where results are too few to occupy the GPU, several blocks
@@ -70,7 +70,7 @@ def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed
     rows = max(x.shape[0] * grid_h * grid_w for *_, grid_h, grid_w in phases)
     kernels, tiles, deep = float32_product.products, launch.TILES, float32_product.DEPTH
     if algorithm != algorithms.IM2COL:
-        kernels, tiles, deep = tensor_product.products(algorithm), tensor_product.TILES, \
+        kernels, tiles, deep = tensor_product.products(algorithm), launch.TENSOR_TILES, \
             tensor_product.DEPTH
     tile = launch.choose_tile(tiles, rows, outputs)
     row_tiles, column_tiles = -(-rows // tiles[tile][0]), -(-outputs // tiles[tile][1])
@@ -79,8 +79,8 @@ def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed
     target = y if parts == 1 else memory.empty((parts, *y.shape))
     kernels[tile, transposed].launch(
         (row_tiles * column_tiles, groups * parts, len(phases)),
-        x, w.numbers, bias, target, tap_table, phase_table, x.shape[0], *x.shape[1:3], depth, *y.shape[1:3], outputs, groups, w.rows, w.columns,
-        *in_step, *out_step, column_tiles, parts, y.size,
+        x, w.numbers, bias, target, tap_table, phase_table, *x.shape[:3], depth, *y.shape[1:3],
+        outputs, groups, w.rows, w.columns, *in_step, *out_step, column_tiles, parts, y.size,
         bias is not None and parts == 1, relu and parts == 1, outputs % 4 == 0)
     if parts > 1:
         _add_up.launch(launch.blocks_for(y.size), target, bias, y, y.size, parts, y.shape[3],
@@ -97,7 +97,7 @@ def gradient(x, gy, gw, taps, in_step, groups=1, algorithm=algorithms.IM2COL):
     rows = len(taps) * depth
     kernels, tiles, deep = float32_product.gradients, launch.TILES, float32_product.DEPTH
     if algorithm != algorithms.IM2COL:
-        kernels, tiles, deep = tensor_product.gradients(algorithm), tensor_product.TILES, \
+        kernels, tiles, deep = tensor_product.gradients(algorithm), launch.TENSOR_TILES, \
             tensor_product.DEPTH
     tile = launch.choose_tile(tiles, rows, outputs)
     row_tiles, column_tiles = -(-rows // tiles[tile][0]), -(-outputs // tiles[tile][1])
@@ -106,8 +106,9 @@ def gradient(x, gy, gw, taps, in_step, groups=1, algorithm=algorithms.IM2COL):
     target = gw if parts == 1 else memory.empty((parts, *gw.shape))
     kernels[tile].launch(
         (row_tiles * column_tiles, groups * parts),
-        x, gy, target, _tap_table(taps.tobytes()), x.shape[0], *x.shape[1:3], depth, channels, *gy.shape[1:3], columns, outputs, groups, *in_step, len(taps),
-        column_tiles, parts, gw.size, outputs % 4 == 0)
+        x, gy, target, _tap_table(taps.tobytes()), *x.shape[:3], depth, channels, *gy.shape[1:3],
+        columns, outputs, groups, *in_step, len(taps), column_tiles, parts, gw.size,
+        outputs % 4 == 0)
     if parts > 1:
         _add_up.launch(launch.blocks_for(gw.size), target, None, gw, gw.size, parts, 1, 0, 0)
 

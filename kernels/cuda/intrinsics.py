@@ -73,10 +73,12 @@ def add_outer_product(sums, left, right):
 
 
 def two_sided(matrix):
-    """A function of local arrays: target = M source M^T by straight-line code, both row by row."""
+    """A function of local arrays: target = M source M^T by straight-line code, both row by row.
+
+    Its name tells its matrix.
+    """
     factors = [[float(factor) for factor in row] for row in matrix]
 
-    @intrinsic
     def transform(typingctx, source, target):
         def codegen(context, builder, signature, args):
             source_data, target_data = (
@@ -94,7 +96,8 @@ def two_sided(matrix):
 
         return types.void(source, target), codegen
 
-    return transform
+    transform.__name__ = f"two_sided{factors}"
+    return intrinsic(transform)
 
 
 def _weighted_sum(builder, factors, numbers):

@@ -15,10 +15,14 @@ from .compilation import SIMULATED
 
 THREADS = 256  # of the kernels that treat every number for itself
 
-# Matrix products in float32: warps of a block, down and across, of which a warp's tile is 64 x 32; and
-# how many blocks shall fit on a multiprocessor, which leaves 128, 168 and 255 registers to a thread.
+# Matrix products in float32: warps of a block, down and across, of which a warp's tile is 64 x 32;
+# and how many blocks shall fit on a multiprocessor, which leaves 128, 168 and 255 registers to a
+# thread.
 BLOCKS = ((2, 4, 2), (2, 2, 3), (1, 1, 8))
 TILES = tuple((64 * down, 32 * across) for down, across, _ in BLOCKS)
+# The same on tensor cores.
+TENSOR_BLOCKS = ((2, 4, 2), (1, 1, 8))
+TENSOR_TILES = tuple((64 * down, 32 * across) for down, across, _ in TENSOR_BLOCKS)
 # Of all their shapes: steps of the depth below which a product is not worth sharing, and the most
 # shares. All shares' results go through memory once more.
 LEAST_STEPS = 32

@@ -12,7 +12,7 @@ import functools
 from numba import cuda
 from numba.cuda.types import float32, int32, uint32
 
-from . import algorithms
+from . import algorithms, launch
 from .compilation import FLOATS, INT, INTS, inline, kernel
 from .elementwise import rectified
 from .indexing import quotient, remainder
@@ -38,8 +38,6 @@ from .tiles import (
 )
 
 DEPTH = 16
-BLOCKS = ((2, 4, 2), (1, 1, 8))
-TILES = tuple((64 * down, 32 * across) for down, across, _ in BLOCKS)
 
 
 @inline
@@ -206,7 +204,8 @@ def make_product(down, across, blocks, transposed, bf16):
                         n = int32((thread >> 2) + i * quarter)
                         to = int32(other * b_part + n * b_column + k)
                         if tap < last_tap and column0 + n < outputs:
-                            at = int32((tap_w * w_rows + column0 + n) * w_stride + w_group + channel)
+                            row = int32(tap_w * w_rows + column0 + n)
+                            at = int32(row * w_stride + w_group + channel)
                             size = int32(16)
                     else:
                         n = int32(thread % quads * 4)
@@ -215,8 +214,9 @@ def make_product(down, across, blocks, transposed, bf16):
                         b_place = int32((turn + 1) * DEPTH + b_k)
                         b_tap = int32(first_tap + quotient(b_place, depth))
                         if b_tap < last_tap and column0 + n < w_columns:
-                            at = int32((taps[3 * b_tap + 2] * w_rows + remainder(b_place, depth)) * w_stride
-                                       + w_group + column0 + n)
+                            row = int32(
+                                taps[3 * b_tap + 2] * w_rows + remainder(b_place, depth))
+                            at = int32(row * w_stride + w_group + column0 + n)
                             size = int32(16)
                     copy4_async(b, to, w, at, size)
                 commit_copies()
@@ -372,11 +372,11 @@ def products(algorithm):
     """{(index of the tile, transposed): kernel} for an algorithm."""
     return {
         (index, transposed): make_product(*block, transposed, algorithm == algorithms.BF16)
-        for index, block in enumerate(BLOCKS) for transposed in (False, True)
+        for index, block in enumerate(launch.TENSOR_BLOCKS) for transposed in (False, True)
     }
 
 
 @functools.cache
 def gradients(algorithm):
     """Kernels by the index of the tile, for an algorithm."""
-    return [make_gradient(*block, algorithm == algorithms.BF16) for block in BLOCKS]
+    return [make_gradient(*block, algorithm == algorithms.BF16) for block in launch.TENSOR_BLOCKS]

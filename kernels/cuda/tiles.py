@@ -1,7 +1,7 @@
 """What the products' kernels share: which results a block computes, and where its numbers lie.
 
-A row of `gathered_product.product` is a pixel of a phase's grid, one of its `gradient` a channel of a
-tap; a block computes some rows and columns, and of the depth its share.
+A row of `gathered_product.product` is a pixel of a phase's grid, one of its `gradient` a channel of
+a tap; a block computes some rows and columns, and of the depth its share.
 """
 
 from numba.cuda.types import int32

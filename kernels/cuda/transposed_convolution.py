@@ -61,5 +61,6 @@ def transposed_convolution_backward_weights(x, gy, kernel_size, stride=(1, 1), p
     check_match("images", gy.shape[0], x.shape[0])
     adjoint = memory.empty((*kernel_size, gy.shape[3], x.shape[3]))
     taps = convolution_taps(tuple(kernel_size), tuple(padding), (1, 1))
-    gathered_product.gradient(gy, x, adjoint, taps, tuple(stride), algorithm=algorithms.of_products())
+    gathered_product.gradient(
+        gy, x, adjoint, taps, tuple(stride), algorithm=algorithms.of_products())
     return transposed(adjoint)

@@ -1,12 +1,12 @@
-"""Convolution by Winograd's minimal filtering: fewer multiplications, the same numbers but rounding.
+"""Convolution by Winograd's minimal filtering: fewer multiplications, the same but for rounding.
 
 Tiles of m x m outputs (`winograd_matrices` has the equations, `cpu/winograd.py` how it is used)::
 
     Y = A^T [ sum over c of  U[c] * V[c] ] A        V = B^T d B,  U = G w G^T
 
-V (tile, tap, c) and U (c, tap, output) are written to memory. Between them lies one matrix product
-for each of the (m + r - 1)^2 taps, together a convolution of 1 x 1 with as many groups: the products
-of `gathered_product`. In the weights' gradient, G^T [ sum over tiles of V (A gY A^T) ] G, too.
+V (tile, tap, c) and U (c, tap, output) are written to memory. What follows is a matrix product for
+each of the (m + r - 1)^2 taps, together a convolution of 1 x 1 with as many groups: a product of
+`gathered_product`. The weights' gradient, G^T [ sum over tiles of V (A gY A^T) ] G, has another.
 
 Tiles are done some at a time, so that what lies between takes bounded memory.
 """

@@ -1,8 +1,8 @@
 """Winograd's transforms for GPUs, for any F(m, r): a thread for each tile and channel.
 
 The matrices are those of `winograd_matrices`, where the equations are; their products are
-straight-line code on registers (`two_sided`). Transformed numbers lie as (tile, tap, channel) or, of
-weights, (input, tap, output): neighbouring threads read and write neighbours.
+straight-line code on registers (`two_sided`). Transformed numbers lie as (tile, tap, channel) or,
+of weights, (input, tap, output): neighbouring threads read and write neighbours.
 """
 
 import functools

@@ -46,7 +46,8 @@ def kernels():
                 yield from within(f"{info.name}.{name}", value)
     for r, tiles in algorithms.WINOGRAD_TILES.items():
         for m in tiles:
-            yield from within(f"winograd F({m}, {r})", winograd_transforms.transforms(m, r)._asdict())
+            found = winograd_transforms.transforms(m, r)._asdict()
+            yield from within(f"winograd F({m}, {r})", found)
     for algorithm in algorithms.TF32, algorithms.BF16:
         name = f"tensor_product {algorithm.rpartition('-')[2]}"
         yield from within(f"{name} product", tensor_product.products(algorithm))

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:overflow encountered:RuntimeWarning")  # splitmix64 in the simulator
 
 # Of some seeds' nets all is cut off by a ReLU.
-TINY = ["--device", "cuda", "--model", "fcn32s", "--size", "2x3", "--width", "0.04", "--fc-channels",
-        "4", "--classes", "3", "--repeat", "1", "--seed", "1"]
+TINY = ["--device", "cuda", "--model", "fcn32s", "--size", "2x3", "--width", "0.04",
+        "--fc-channels", "4", "--classes", "3", "--repeat", "1", "--seed", "1"]
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ def test_aims(run, monkeypatch):
     monkeypatch.setattr(gpu, "training", measure)
     monkeypatch.setattr(peers, "missing", lambda peer: [])
     monkeypatch.setattr(pytorch, "lacks_gpu", lambda device: "PyTorch sees no GPU")
-    arguments = ["--device", "cuda", "--aims", "--width", "0.02", "--fc-channels", "4", "--repeat", "1"]
+    arguments = ["--device", "cuda", "--aims", "--width", "0.02", "--fc-channels", "4"]
     code, out, err = run("--json", common=arguments)
     assert code == 0, err
     rows = json.loads(out)["aims"]

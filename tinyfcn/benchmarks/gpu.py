@@ -1,6 +1,7 @@
 """What belongs to a GPU alone: the card, its peaks, the precision of both sides, the aims."""
 
 import contextlib
+import gc
 import logging
 
 import numpy as np
@@ -53,8 +54,10 @@ def precision_of_all(precision, device, with_torch):
 
 
 def release():
+    """Give the GPU's memory back that waits for new arrays."""
     from ..kernels.cuda import memory
 
+    gc.collect()
     memory.release()
 
 

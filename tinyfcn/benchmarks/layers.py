@@ -1,4 +1,4 @@
-"""An inference layer by layer: time, speed, algorithm, what the cost model said and what limits it."""
+"""An inference layer by layer: time, speed, algorithm, what the cost model said, what limits it."""
 
 import contextlib
 import logging
@@ -13,9 +13,6 @@ from ..layers import Convolution, Linear
 from ..models import fold_batch_norm
 from ..peers import pytorch
 from .inference import prepare
-
-# About what it takes to begin a kernel on a GPU, from Python.
-LAUNCH_SECONDS = 1e-5
 
 _log = logging.getLogger(__name__)
 
@@ -104,13 +101,15 @@ def _cost(step, layer, device):
 
 
 def _limit(step, gflop, peak, bandwidth):
-    """What limits a layer, and the seconds that this takes at least."""
+    """What limits a layer on a GPU, and the seconds that this takes at least."""
+    from ..kernels.cuda import algorithms
+
     numbers = len(step.inputs) * math.prod(step.input_shape) + math.prod(step.shape)
     if gflop:
         numbers += step.layer.params["weights"].size
     limits = {"arithmetic": gflop / peak if peak else 0.0,
               "memory": 4e-9 * numbers / bandwidth,
-              "launch": LAUNCH_SECONDS}
+              "launch": algorithms.LAUNCH_SECONDS}
     return max(limits.items(), key=lambda each: each[1])
 
 

@@ -112,7 +112,7 @@ def _layer_table(layers, machine):
            "cost model")
     yield "predicts of the convolutions' total; peak: GFLOP/s as a share of the machine's best"
     if on_gpu:
-        yield "limit: what would take longest at the GPU's peaks, and the share of it that was reached"
+        yield "limit: what would take longest at the GPU's peaks, and the share of that reached"
     yield (f"  {'':16s} {'output':>18s} {'tinyfcn':>8s} {'share':>6s} {'GFLOP/s':>8s} {'peak':>5s} "
            f"{'algorithm':>11s} {'model':>8s}" + (f" {'limit':>15s}" if on_gpu else "")
            + (f" {'PyTorch':>8s}" if with_torch else ""))
@@ -140,7 +140,7 @@ def _ratio_lines(report):
     products = report["matrix_products"]
     if "gpu" in report["machine"]:
         if products["ratio"]:
-            yield f"  {'matrix product':14s} {products['ratio']:6.2f}  against {products['against']}"
+            yield f"  matrix product {products['ratio']:6.2f}  against {products['against']}"
         return
     yield (f"  {'matrix product':14s} {products['ratio']:6.2f}  against NumPy, "
            f"lowest {products['lowest_ratio']:.2f}")

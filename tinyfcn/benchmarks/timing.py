@@ -57,8 +57,8 @@ def judged(duels, ours, repeat, device=CPU):
     """The duels and the one with the fastest opponent; our figures alone if there was none."""
     if not duels:
         ours()
-        return {"against": None, "ours": summary(in_turns([ours], repeat, device)[0]), "other": None,
-                "ratio": None, "duels": []}
+        alone = summary(in_turns([ours], repeat, device)[0])
+        return {"against": None, "ours": alone, "other": None, "ratio": None, "duels": []}
     return {**fastest(duels), "duels": duels}
 
 
