@@ -525,7 +525,7 @@ def test_one_process_uses_one_gpu(device):
 def test_every_kernel_is_called_here():
     source = inspect.getsource(inspect.getmodule(call))
     for name in cuda.__all__:
-        assert f'"{name}"' in source or f"cuda.{name}(" in source, name
+        assert f'"{name}"' in source or f".{name}(" in source, name
 
 
 def test_tiles_are_chosen_by_what_they_waste():
