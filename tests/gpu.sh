@@ -96,7 +96,14 @@ compile || { failed=1; say "compiling: FAILED"; }
 step "kernels against plain loops" 200 "$python" -m pytest -q -p no:cacheprovider \
     tests/cuda/device_kernels.py
 step "what it aims at" 150 "$python" -m tinyfcn.benchmark --device cuda --aims --repeat 7
-for precision in float32 tf32 bf16; do
+precisions=$("$python" - <<'PYTHON'
+from tinyfcn.kernels import devices
+
+gpu = devices.usable_gpus()[int(devices.find("cuda").partition(":")[2])]
+print("float32 tf32 bf16" if gpu.capability >= (8, 0) else "float32")
+PYTHON
+)
+for precision in $precisions; do
     step "layer by layer, $precision" 60 "$python" -m tinyfcn.benchmark --device cuda \
         --precision "$precision" --layers --repeat 7
 done

@@ -13,6 +13,7 @@ from tinyfcn.benchmarks import gpu, products
 from tinyfcn.benchmarks.training import training
 from tinyfcn.graph import Graph
 from tinyfcn.kernels import cuda
+from tinyfcn.kernels.cuda import launch
 from tinyfcn.kernels.cuda.compilation import SIMULATED
 from tinyfcn.layers import Convolution, ReLU
 from tinyfcn.peers import pytorch
@@ -132,7 +133,7 @@ def test_another_result_than_torchs_is_an_error(run, torch, monkeypatch):
 
 @pytest.mark.torch
 @pytest.mark.parametrize("precision, allowed", [("float32", False), ("tf32", True)])
-def test_both_sides_have_one_precision(precision, allowed, device, torch):
+def test_both_sides_have_one_precision(precision, allowed, device, torch, tensor_cores):
     places = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [place.allow_tf32 for place in places]
     with gpu.precision_of_all(precision, device, True):
@@ -184,6 +185,7 @@ def test_aims(run, monkeypatch):
                 "ratio": 0.7}
         return {**duel, "duels": [duel]}
 
+    monkeypatch.setattr(launch, "capability", lambda: (8, 0))
     monkeypatch.setattr(gpu, "inference", measure)
     monkeypatch.setattr(gpu, "training", measure)
     monkeypatch.setattr(peers, "missing", lambda peer: [])

@@ -178,6 +178,7 @@ TASK = algorithms.Task(1, 96, 125, 256, 256, (3, 3), (1, 1), (1, 1), 1, ready=Tr
 ])
 def test_the_cheapest_algorithm_is_chosen(peaks, changes, chosen, device, monkeypatch):
     monkeypatch.setattr(launch, "peaks", lambda: launch.Peaks(*peaks))
+    monkeypatch.setattr(launch, "capability", lambda: (8, 0))
     algorithms.cost.cache_clear()
     algorithms._cheapest.cache_clear()
     try:
@@ -229,7 +230,7 @@ def test_prepared_weights(name, device, rng):
 @pytest.mark.parametrize("algorithm, rounding", [
     (algorithms.TF32, 2.0**-11), (algorithms.BF16, 2.0**-8)])
 @pytest.mark.parametrize("name", ["1x1", "all at once", "kernel larger than the image"])
-def test_convolution_on_tensor_cores(name, algorithm, rounding, device, rng):
+def test_convolution_on_tensor_cores(name, algorithm, rounding, device, rng, tensor_cores):
     """Within what rounding the factors may cost, and not closer than it nearly always does."""
     x, w, b, gy, options = convolution_case(name, rng)
     for kernel, args in (
@@ -248,7 +249,7 @@ def test_convolution_on_tensor_cores(name, algorithm, rounding, device, rng):
 
 
 @pytest.mark.parametrize("algorithm", [algorithms.TF32, algorithms.BF16])
-def test_large_tile_on_tensor_cores(algorithm, device, rng):
+def test_large_tile_on_tensor_cores(algorithm, device, rng, tensor_cores):
     # Numbers of a few bits, which no rounding changes.
     x = rng.integers(-4, 5, (1, 6, 11, 4)).astype(np.float32)
     w = rng.integers(-4, 5, (1, 1, 4, 65)).astype(np.float32)
