@@ -92,6 +92,7 @@ def _measure(options, competitors, device):
         "classes": options.classes,
         "width": options.width,
         "fc_channels": options.fc_channels,
+        "batch_norm": options.batch_norm,
         # Both drop nothing, since they would not drop the same.
         "dropout": 0.0,
         "init": "scratch",
@@ -176,12 +177,9 @@ def _measure_net(options, arguments, competitors, device, about):
         found["layers"] = layers(net, x, works, options.repeat, with_torch, about["peak_gflops"],
                                  device, about.get("bandwidth"))
     if options.train:
-        batch = 1 if on_cpu else options.batch
-        found["training"] = training(net, x[:batch], options.repeat, with_torch, rng, device,
+        found["training"] = training(net, x, options.repeat, with_torch, rng, device,
                                      options.precision)
-        found["training"]["batch"] = batch
-        found["training"]["gflop"] = sum(
-            work.gflop * work.passes for _, work in works.values()) * batch / options.batch
+        found["training"]["gflop"] = sum(work.gflop * work.passes for _, work in works.values())
     for what in ("inference", "training"):
         if found.get(what):
             train = what == "training"
@@ -192,10 +190,9 @@ def _measure_net(options, arguments, competitors, device, about):
 
 
 def _network(options, arguments, train):
-    """What a process of its own needs to build the net; a step of training takes one image."""
-    batch = 1 if train else options.batch
-    return {"model": options.model, "options": arguments, "shape": (batch, *options.size, 3),
-            "train": train}
+    """What a process of its own needs to build the net."""
+    shape = options.batch, *options.size, 3
+    return {"model": options.model, "options": arguments, "shape": shape, "train": train}
 
 
 # ---- the command line
@@ -214,13 +211,14 @@ def _parse(argv):
     parser.add_argument("--size", type=_size, metavar="HxW",
                         help="of the image (default: 375x500; 224x224 for vgg16)")
     parser.add_argument("--batch", type=count, metavar="N",
-                        help="images at a time in inference (default: 1)")
+                        help="images at a time (default: 1)")
     parser.add_argument("--classes", type=console.number(int, 1, MOST_CLASSES), default=21,
                         metavar="N", help="default: 21")
     parser.add_argument("--width", type=console.number(float, 0, 100, above=True), default=1.0,
                         metavar="W", help="scales the channels of VGG's blocks (default: 1)")
     parser.add_argument("--fc-channels", type=count, default=4096, metavar="N",
                         help="of fc6 and fc7 (default: 4096)")
+    parser.add_argument("--batch-norm", action="store_true", help="after each convolution of VGG")
     parser.add_argument("--threads", type=console.number(int, 1, machine.cores()), metavar="N",
                         help="default: all cores")
     parser.add_argument("--peers", type=_peers, metavar="NAMES",
@@ -229,8 +227,7 @@ def _parse(argv):
     parser.add_argument("--repeat", type=count, default=5, metavar="N",
                         help="timed runs of each, fewer where they take long (default: 5)")
     parser.add_argument("--train", action="store_true",
-                        help="time a step of training too: forward, backward, SGD with momentum, "
-                             "on one image (on a GPU: --batch images)")
+                        help="time a step of training too: forward, backward, SGD with momentum")
     parser.add_argument("--layers", action="store_true",
                         help="show each layer: time, speed, algorithm, the cost model's "
                              "prediction; on a GPU what limits it")

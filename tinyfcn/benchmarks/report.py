@@ -42,7 +42,7 @@ def _figures(report):
     for what in ("inference", "training"):
         figures = report[what]
         if figures:
-            title = f"training step, batch {figures['batch']}" if what == "training" else what
+            title = f"training step, batch {net['batch']}" if what == "training" else what
             yield from ("", f"{title}: median (min .. max)",
                         *_contest(figures, figures.get("gflop", net["gflop"]), machine))
             if figures["memory"]:
