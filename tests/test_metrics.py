@@ -9,11 +9,11 @@ from tinyfcn.metrics import confusion_matrix, scores
 NAN = math.nan
 
 
-def loops(truth, predicted, classes):
+def loops(truth, predicted, classes, ignore_label=None):
     """The measures as the paper defines them, pixel by pixel in plain Python."""
     n = [[0] * classes for _ in range(classes)]
     for t, p in zip(truth, predicted):
-        if 0 <= t < classes:
+        if 0 <= t < classes and t != ignore_label:
             n[t][p] += 1
     t = [sum(row) for row in n]
     iu, accuracy = [], []
@@ -28,6 +28,9 @@ def loops(truth, predicted, classes):
         "mean_accuracy": sum(known_accuracy) / len(known_accuracy),
         "mean_iu": sum(known_iu) / len(known_iu),
         "frequency_weighted_iu": sum(t[i] * iu[i] for i in range(classes) if t[i]) / sum(t),
+        "iu": [NAN if x is None else x for x in iu],
+        "accuracy": [NAN if x is None else x for x in accuracy],
+        "share": [x / sum(t) for x in t],
     }
 
 
@@ -45,8 +48,18 @@ def test_ignored_pixels_are_not_counted_whatever_is_predicted_there():
     assert confusion_matrix(truth, predicted, 2).tolist() == [[1, 0], [0, 1]]
 
 
+@pytest.mark.parametrize("ignore_label, expected", [
+    (None, [[1, 1], [1, 1]]), (255, [[1, 1], [1, 1]]), (-1, [[1, 1], [1, 1]]),
+    (1, [[1, 1], [0, 0]]), (0, [[0, 0], [1, 1]])])
+def test_the_ignored_label_may_be_one_of_the_classes(ignore_label, expected):
+    truth = np.array([0, 0, 1, 1, 255], np.uint8)
+    predicted = np.array([0, 1, 0, 1, 1], np.uint8)
+    assert confusion_matrix(truth, predicted, 2, ignore_label).tolist() == expected
+
+
 def test_nothing_to_count():
     assert confusion_matrix([255, 255], [0, 1], 2).tolist() == [[0, 0], [0, 0]]
+    assert confusion_matrix(np.zeros((0, 5), int), np.zeros((0, 5), int), 1).tolist() == [[0]]
     result = scores(np.zeros((2, 2), np.int64))
     for name in ("pixel_accuracy", "mean_accuracy", "mean_iu", "frequency_weighted_iu"):
         assert math.isnan(result[name]), name
@@ -115,6 +128,39 @@ def test_against_plain_loops(seed):
     predicted = rng.choice(rng.integers(0, classes, 3), 60)
     expected = loops(truth.tolist(), predicted.tolist(), classes)
     check(confusion_matrix(truth.reshape(6, 10), predicted.reshape(6, 10), classes), **expected)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_data_set_against_plain_loops(seed):
+    """Images of several sizes, some without a class, some all void; one class is nowhere true."""
+    rng = np.random.default_rng(100 + seed)
+    classes, ignore_label = 5, int(rng.choice([255, 3]))
+    all_truth, all_predicted, total = [0], [4], np.zeros((classes, classes), np.int64)
+    total += confusion_matrix([0], [4], classes, ignore_label)
+    for _ in range(8):
+        shape = rng.integers(1, 9, 2)
+        truth = rng.choice([*rng.integers(0, 4, 2), 255], shape).astype(np.uint8)
+        predicted = rng.integers(0, classes, shape).astype(np.uint8)
+        total += confusion_matrix(truth, predicted, classes, ignore_label)
+        all_truth += truth.ravel().tolist()
+        all_predicted += predicted.ravel().tolist()
+    check(total, **loops(all_truth, all_predicted, classes, ignore_label))
+    assert scores(total)["iu"][4] == 0
+
+
+def test_counts_of_a_large_data_set():
+    pixels = 10**14
+    check([[3 * pixels, pixels], [pixels, 4 * pixels]], pixel_accuracy=7 / 9,
+          mean_iu=(3 / 5 + 4 / 6) / 2)
+
+
+def test_one_class_alone():
+    check([[5]], pixel_accuracy=1, mean_accuracy=1, mean_iu=1, frequency_weighted_iu=1)
+
+
+def test_all_wrong():
+    check([[0, 3], [2, 0]], pixel_accuracy=0, mean_accuracy=0, mean_iu=0,
+          frequency_weighted_iu=0, iu=[0, 0])
 
 
 def test_measures_are_of_the_whole_set_not_means_over_images():

@@ -16,10 +16,10 @@ if not os.path.isdir(os.path.join(__path__[0], "kernels")):
     __path__.append(os.path.dirname(__path__[0]))
 
 _SUBMODULES = frozenset({
-    "arrays", "benchmarks", "classification", "console", "data", "descriptions", "drawing",
-    "evaluation", "gradient_check", "graph", "inference", "kernels", "layers", "loading",
-    "losses", "metrics", "models", "optimizers", "origins", "peers", "photos", "training",
-    "weights",
+    "arrays", "benchmarks", "checking", "classification", "comparison", "confusion", "console",
+    "data", "descriptions", "drawing", "evaluation", "gradient_check", "graph", "inference",
+    "kernels", "layers", "loading", "losses", "metrics", "models", "optimizers", "origins",
+    "panels", "peers", "photos", "reports", "segmenters", "training", "weights",
 })
 _FUNCTIONS = {
     "convolutionalize": "models",

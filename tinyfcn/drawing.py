@@ -9,8 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 from tinyfcn.data.palettes import voc_palette
 
 _BAND = 256                         # rows blended at a time, to need little memory
-_BACKGROUND = (255, 255, 255)
-_INK = (32, 32, 32)
+BACKGROUND = (255, 255, 255)
+INK = (32, 32, 32)
 
 
 def class_colours(classes, colours=None):
@@ -127,8 +127,8 @@ def legend(entries, width, text_size):
     (h, w, 3) uint8
         w >= width.
     """
-    font = _font(text_size)
-    ascent, descent = _metrics(font)
+    font = font_of(text_size)
+    ascent, descent = ascent_and_descent(font)
     swatch = ascent
     gap = max(2, text_size // 2)
     row = ascent + descent + gap // 2
@@ -139,14 +139,14 @@ def legend(entries, width, text_size):
     column = max(widths, default=0) + gap
     columns = max(1, (width - gap) // column)
     rows = -(-len(entries) // columns)
-    image = Image.new("RGB", (width, rows * row + gap), _BACKGROUND)
+    image = Image.new("RGB", (width, rows * row + gap), BACKGROUND)
     draw = ImageDraw.Draw(image)
     for number, (colour, text) in enumerate(entries):
         x = gap + number // rows * column
         y = gap // 2 + number % rows * row
         box = (x, y + gap // 4, x + swatch - 1, y + gap // 4 + swatch - 1)
-        draw.rectangle(box, fill=tuple(int(c) for c in colour), outline=_INK)
-        draw.text((x + swatch + gap // 2, y + gap // 4), text, fill=_INK, font=font)
+        draw.rectangle(box, fill=tuple(int(c) for c in colour), outline=INK)
+        draw.text((x + swatch + gap // 2, y + gap // 4), text, fill=INK, font=font)
     return np.asarray(image)
 
 
@@ -172,7 +172,8 @@ def overlay(photo, labels, statistics, colours=None, alpha=0.5):
     tinted = blend(photo, labels, colours, alpha)
     palette = class_colours(1 + max((s["index"] for s in statistics), default=0), colours)
     return _above_legend(tinted, [
-        (palette[s["index"]], f"{_short(s['name'])} {percent(s['share'])}") for s in statistics])
+        (palette[s["index"]], f"{shortened(s['name'])} {percent(s['share'])}")
+        for s in statistics])
 
 
 # From cold to hot, through colours whose lightness rises: readable in grey too.
@@ -225,7 +226,8 @@ def heat_overlay(photo, heat, name, alpha=0.6):
     marks = [(heat_colours(np.array(value)), f"{100 * value:.0f} %")
              for value in (0, 0.25, 0.5, 0.75, 1)]
     largest = float(heat.max())
-    marks.append((heat_colours(np.array(largest)), f"{_short(name)}: at most {percent(largest)}"))
+    marks.append((heat_colours(np.array(largest)),
+                  f"{shortened(name)}: at most {percent(largest)}"))
     return _above_legend(tinted, marks)
 
 
@@ -247,20 +249,23 @@ def _above_legend(picture, entries):
     return canvas
 
 
-def _short(name):
+def shortened(name):
+    """A name as one line of at most 40 characters."""
     name = " ".join(name.split())   # a line break cannot be measured
     return name if len(name) <= 40 else name[:37] + "..."
 
 
 @functools.lru_cache(maxsize=8)
-def _font(size):
+def font_of(size):
+    """The font of all pictures, `size` pixels high."""
     try:
         return ImageFont.load_default(size)
     except ImportError:             # Pillow without FreeType has one small bitmap font
         return ImageFont.load_default()
 
 
-def _metrics(font):
+def ascent_and_descent(font):
+    """How far a line of text reaches above and below its base line, in pixels."""
     if hasattr(font, "getmetrics"):
         return font.getmetrics()
     _, top, _, bottom = font.getbbox("Ag")

@@ -179,6 +179,17 @@ class Graph:
         found = {name: values[name] for name in wanted}
         return found if outputs is not None else found[wanted[0]]
 
+    def classify(self, x):
+        """The class with the highest score at each pixel of x (n, h, w, c), and its probability.
+
+        Returns
+        -------
+        labels : array (n, h, w) of uint8, or uint16 for more than 256 classes
+        confidence : array (n, h, w) of float32
+        """
+        scores = self.forward(x)
+        return backend(scores).classify(scores)
+
     def backward(self, gy, input_gradient=True):
         """Propagate the gradient of the output; parameters' gradients are left in `grads`.
 

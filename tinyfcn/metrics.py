@@ -3,15 +3,16 @@
 import numpy as np
 
 
-def confusion_matrix(truth, predicted, classes):
+def confusion_matrix(truth, predicted, classes, ignore_label=None):
     """Count pixels, matrix[true class, predicted class].
 
-    Pixels whose true label is below 0 or not below `classes` drop out.
+    Pixels whose true label is below 0, not below `classes`, or `ignore_label` drop out.
 
     Parameters
     ----------
     truth, predicted : arrays of ints of one shape
     classes : int
+    ignore_label : int, optional
 
     Returns
     -------
@@ -26,6 +27,8 @@ def confusion_matrix(truth, predicted, classes):
     if truth.shape != predicted.shape:
         raise ValueError(f"truth {truth.shape} and prediction {predicted.shape} differ in shape")
     counted = (truth >= 0) & (truth < classes)
+    if ignore_label is not None:
+        counted &= truth != ignore_label
     rows, columns = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
     if columns.size and not 0 <= columns.min() <= columns.max() < classes:
         strange = columns[(columns < 0) | (columns >= classes)][0]

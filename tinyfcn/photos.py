@@ -164,6 +164,7 @@ def do(program, job, work, quiet=False):
         Whether that worked; if not, a line on stderr says why.
     """
     from tinyfcn.arrays import DeviceError
+    from tinyfcn.data.errors import DataError
     from tinyfcn.data.images import ImageError, printable
 
     name = printable(job.photo)
@@ -171,7 +172,7 @@ def do(program, job, work, quiet=False):
         text = work(job)
     except DeviceError:  # nothing will work any more
         raise
-    except ImageError as error:
+    except (DataError, ImageError) as error:
         console.say(f"{program}: {error}")
     except MemoryError as error:
         console.say(f"{program}: {name}: {console.memory_shortage(error)}")

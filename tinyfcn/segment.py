@@ -1,8 +1,8 @@
 """Segment photos: `python -m tinyfcn.segment PHOTO...`
 
-Per photo it writes `PHOTO_labels.png`, `PHOTO_overlay.png` and `PHOTO.json`, and one line on
-stdout. Exit codes: 0 fine, 1 some inputs failed and the others are done, 2 usage, 3 weights,
-130 interrupted.
+Per photo it writes `PHOTO_labels.png`, `PHOTO_overlay.png` and `PHOTO.json`, or with --compare
+`PHOTO_compare.png`, and one line on stdout. Exit codes: 0 fine, 1 some inputs failed and the others
+are done, 2 usage, 3 weights, 130 interrupted.
 """
 
 # What takes long to import is imported by the functions that need it, so that --help answers at
@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 
-from . import console, photos
+from . import comparison, console, photos, segmenters
 
 PROGRAM = "tinyfcn-segment"
 SUFFIXES = ("_labels.png", "_overlay.png", ".json")
@@ -36,6 +36,8 @@ def _run(options):
 
 def _segment_all(options):
     device = console.use_device(options)
+    if options.compare:
+        return comparison.run(PROGRAM, options, device)
     jobs, failures = photos.find(options.photos, options.output, SUFFIXES)
     if jobs:
         weights = _find_weights(options)
@@ -70,29 +72,13 @@ def _find_weights(options):
 
 
 def _load_net(options, weights):
-    from tinyfcn import loading, models
-    from tinyfcn.data.images import printable
-    from tinyfcn.weights import WeightsError
+    from tinyfcn import models
 
+    if weights is not None:
+        return segmenters.load(weights, options)
     try:
-        if weights is None:
-            net = models.BY_NAME[options.model or "fcn8s"](
-                classes=options.classes or 21, init="scratch")
-        else:
-            net = loading.load_model(weights, **console.loading_options(options))
-        if net.name not in console.MODELS:
-            raise console.CommandError(
-                f"{printable(weights)}: holds {net.name}, which does not segment", console.WEIGHTS)
-        channels = net.arguments.get("in_channels", 3)
-        if channels != 3:
-            raise console.CommandError(
-                f"{printable(weights)}: takes {channels} channels; a photo has 3", console.WEIGHTS)
-        return models.prepare(net)
-    except WeightsError as error:
-        raise console.CommandError(str(error), console.WEIGHTS) from None
-    except OSError as error:
-        message = f"{printable(weights)}: {error.strerror or error}"
-        raise console.CommandError(message, console.WEIGHTS) from None
+        return models.prepare(models.BY_NAME[options.model or "fcn8s"](
+            classes=options.classes or 21, init="scratch"))
     except MemoryError:
         raise console.CommandError("not enough memory for the net", console.WEIGHTS) from None
 
@@ -120,7 +106,7 @@ def _segment_photo(net, job, options, about, load_seconds):
     clock = [time.perf_counter()]
     photo = read_photo(job.photo)
     clock.append(time.perf_counter())
-    segmentation = inference.segment(net, photo)
+    segmentation = inference.segment(net, photo, **segmenters.view_options(options))
     clock.append(time.perf_counter())
     statistics = inference.class_statistics(segmentation, net.class_names)
 
@@ -130,7 +116,8 @@ def _segment_photo(net, job, options, about, load_seconds):
     with staged_files() as stage:
         stage(labels, drawing.labels_png(segmentation.labels, net.colours))
         stage(overlay, drawing.png(drawing.overlay(
-            photo, segmentation.labels, statistics, net.colours, options.alpha)))
+            photo, segmentation.labels, statistics, net.colours,
+            0.5 if options.alpha is None else options.alpha)))
         clock.append(time.perf_counter())
         decode, forward, write = (b - a for a, b in zip(clock, clock[1:]))
         h, w = segmentation.labels.shape
@@ -138,6 +125,7 @@ def _segment_photo(net, job, options, about, load_seconds):
         stage(summary, _json({
             "image": {"path": job.photo, "width": w, "height": h},
             **about,
+            "views": {"flip": options.flip, "scales": list(options.scales)},
             "classes": statistics,
             "totals": {"classes": len(statistics),
                        "pixels": h * w,
@@ -174,13 +162,22 @@ def _parse(argv):
     parser.add_argument("--weights", metavar="FILE",
                         help="weight file: Caffe, Keras, PyTorch, safetensors, NumPy or HDF5 "
                              "(default: the one that comes with tinyfcn)")
+    parser.add_argument("--compare", action="store_true",
+                        help="write PHOTO_compare.png instead: the photo, what FCN-32s, FCN-16s "
+                             "and FCN-8s see in it, and the truth, side by side; --weights takes "
+                             "several files then, W32,W16,W8")
+    parser.add_argument("--truth", metavar="LABELS",
+                        help="with --compare: the label map of the photo, or a folder with a "
+                             "NAME.png for each photo NAME.jpg")
     console.add_loading_options(parser)
     parser.add_argument("--random-weights", action="store_true",
                         help="run an untrained net of full width: all its weights are random")
     parser.add_argument("--classes", type=console.number(int, 1, 256), metavar="N",
                         help="number of classes with --random-weights, 1..256 (default: 21)")
-    parser.add_argument("--alpha", type=console.number(float, 0, 1), default=0.5, metavar="A",
-                        help="weight of the class colours in the overlay, 0..1 (default: 0.5)")
+    parser.add_argument("--alpha", type=console.number(float, 0, 1), metavar="A",
+                        help="weight of the class colours over the photo, 0..1 (default: 0.5; "
+                             "1 with --compare)")
+    segmenters.add_view_options(parser)
     console.add_device_options(parser)
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("-q", "--quiet", action="store_true",
@@ -194,6 +191,10 @@ def _parse(argv):
         parser.error("--weights and --random-weights exclude each other")
     if options.classes is not None and not options.random_weights:
         parser.error("--classes needs --random-weights: a weight file says its classes itself")
+    if options.compare and (options.random_weights or options.model is not None):
+        parser.error("--compare excludes --model and --random-weights: weight files say their nets")
+    if options.truth is not None and not options.compare:
+        parser.error("--truth needs --compare")
     return options
 
 

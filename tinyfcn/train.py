@@ -38,7 +38,7 @@ NET = {
     "upsampling": "fixed",
     "dropout": 0.3,
 }
-OTHERS = {"data": None, "output": None, "model": "fcn8s", "init": None}
+OTHERS = {"data": None, "output": None, "check": False, "model": "fcn8s", "init": None}
 
 # The mean and spread of ImageNet's photos, as is usual; any photos are like them.
 PREPROCESSING = {
@@ -60,7 +60,8 @@ def _parse(argv):
         allow_abbrev=False,
         description="Train a VGG FCN on photos with label maps: DIR/images/train/NAME.jpg, "
         "DIR/labels/train/NAME.png (8-bit, a class index per pixel), the same for the split val, "
-        'and DIR/classes.json ({"names": [...], "colours": [[r, g, b], ...], "ignore": 255}). '
+        'and DIR/classes.json ({"names": [...], "colours": [[r, g, b], ...], "ignore": 255}); or '
+        "on a folder of PASCAL VOC's layout or of labelme's JSON files. "
         "After each epoch RUN holds checkpoint.h5, best.h5 (by mean IU on val) and log.csv, and "
         "a line of the log goes to stdout.",
         epilog="Exit codes: 0 fine, 1 the training failed, 2 usage, 3 weights, 130 interrupted.",
@@ -80,6 +81,8 @@ def _parse(argv):
 
     add("--data", metavar="DIR", help="the data set")
     add("-o", "--output", metavar="RUN", help="the run's folder, made if it is missing")
+    add("--check", action="store_true", help="train nothing: print how often each class occurs and "
+        "every file that cannot be used, and exit with 1 if there is one")
     add("--model", choices=console.MODELS, help="the net")
     add("--init", metavar="FILE", help="begin with the weights of such a net or of a classifier")
     width = console.number(float, 0, 16, above=True)
@@ -111,12 +114,18 @@ def _parse(argv):
     if given.resume is not None and new:
         option = new[0].replace("_", "-")
         parser.error(f"--{option} belongs to a new run; --resume goes on as the run was started")
-    if given.resume is None and not {"data", "output"} <= set(new):
+    if "check" in new and "data" not in new:
+        parser.error("--check needs --data")
+    if given.resume is None and not {"data", "output"} <= set(new) and "check" not in new:
         parser.error("a new run needs --data and --output, an old one --resume")
     return argparse.Namespace(**{**RECIPE, **NET, **OTHERS, **vars(given)})
 
 
 def _run(options):
+    if options.check:
+        from . import checking
+
+        return checking.run(PROGRAM, options.data)
     folder = options.resume or options.output
     try:
         _train(options, folder)
@@ -131,9 +140,10 @@ def _run(options):
 
 
 def _train(options, folder):
-    from . import training
-    from .data.folders import DataError, read_pair
+    from . import checking, training
+    from .data.errors import DataError
     from .data.images import ImageError, printable
+    from .data.loader import PairReader
     from .weights import WeightsError
 
     device = console.use_device(options)
@@ -143,15 +153,10 @@ def _train(options, folder):
     net = _build_net(config, classes, folder)
     labels = len(classes.names), classes.ignore_label
     try:
-        photos = []
-        with console.progress(len(train_pairs) + len(val_pairs), "photos read") as show:
-            for pair in train_pairs:
-                photos.append(read_pair(pair, *labels))
-                show(len(photos))
-            # A bad one shall not end the run after its first epoch.
-            for done, pair in enumerate(val_pairs, len(photos) + 1):
-                read_pair(pair, *labels)
-                show(done)
+        photos = PairReader(train_pairs, *labels)
+        # A bad one of val shall not end the run after its first epoch.
+        val = PairReader(val_pairs, *labels, keep_bytes=0)
+        checking.refuse_faults(PROGRAM, {"train": photos, "val": val})
         _check_writable(folder)
         if options.resume is None:
             stored = {**config, "recipe": {name: getattr(options, name) for name in RECIPE}}
@@ -197,18 +202,18 @@ def _config(options):
 
 
 def _find_data(root, recipe):
-    from .data.folders import DataError, find_pairs, read_classes
+    from .data import layouts
+    from .data.errors import DataError
     from .training import TrainingError, steps_per_epoch
 
     try:
-        classes = read_classes(root)
-        train_pairs = find_pairs(root, "train")
-        has_val = os.path.isdir(os.path.join(root, "images", "val"))
-        val_pairs = find_pairs(root, "val") if has_val else []
+        data = layouts.find(root)
+        train_pairs = data.pairs("train")
+        val_pairs = data.pairs("val") if "val" in data.splits() else []
         steps_per_epoch(train_pairs, recipe)
     except (DataError, TrainingError) as error:
         raise console.CommandError(error, console.USAGE) from None
-    return classes, train_pairs, val_pairs
+    return data.classes, train_pairs, val_pairs
 
 
 def _build_net(config, classes, folder):

@@ -12,6 +12,7 @@ import stat
 import numpy as np
 
 from tinyfcn.weights.errors import WeightsError, weights_error
+from tinyfcn.weights.tensors import SLICE_BYTES, forget
 
 __all__ = ["WeightsError", "describe", "read", "read_into", "sha256", "shapes", "shipped", "write"]
 
@@ -113,8 +114,18 @@ def read_into(path, arrays):
             raise weights_error(path, f"{name} is {tensors[name].shape} in the file, "
                                       f"{array.shape} expected")
     for name, array in arrays.items():
+        _copy(array, tensors[name])
+
+
+def _copy(array, stored):
+    """Copy a tensor slice by slice, so that little of the mapped file is in memory at a time."""
+    target = array.reshape(array.shape or (1,))
+    stored = stored.reshape(target.shape)
+    step = max(1, SLICE_BYTES * len(target) // max(1, target.nbytes))
+    for start in range(0, len(target), step):
         with np.errstate(over="ignore"):
-            np.copyto(array, tensors[name], casting="same_kind")
+            np.copyto(target[start:start + step], stored[start:start + step], casting="same_kind")
+        forget(stored)
 
 
 def write(path, tensors, about, dtype=None):

@@ -1,7 +1,7 @@
 """bfloat16, which NumPy does not know: the upper half of a float32."""
 import numpy as np
 
-from tinyfcn.weights.tensors import BLOCK_BYTES, gather
+from tinyfcn.weights.tensors import BLOCK_BYTES, forget, gather
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -27,5 +27,10 @@ def widen(path, name, halves):
     else:
         # Rare: a transposed view of a storage.
         parts = [np.ascontiguousarray(halves).reshape(-1)]
-    blocks = ((part.astype(np.uint32) << 16).data.cast("B") for part in parts)
-    return gather(path, name, blocks, FLOAT32, halves.shape)
+
+    def blocks():
+        for part in parts:
+            yield (part.astype(np.uint32) << 16).data.cast("B")
+            forget(halves)
+
+    return gather(path, name, blocks(), FLOAT32, halves.shape)

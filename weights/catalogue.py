@@ -2,7 +2,8 @@
 
 Addresses and hashes are those that the files' authors or the libraries that use them publish.
 Where no whole hash is published, or a page with a button stands before the file, it has to be
-fetched by hand; it is checked as far as it can be.
+fetched by hand; it is checked as far as it can be. A size is stated where it is known to the byte:
+from progress bars and listings of those who fetched the file, or from a library that checks it.
 """
 import hashlib
 import os
@@ -83,7 +84,7 @@ def _matconvnet_fcn(name, md5):
 _ALL = (
     KnownFile("vgg16-caffe", "VGG-16, as its authors published it",
               _OXFORD + "VGG_ILSVRC_16_layers.caffemodel", "VGG_ILSVRC_16_layers.caffemodel",
-              "sha1:9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24", licence=_VGG_LICENCE),
+              "sha1:9363e1f6d65f7dba68c4f27a1e62105cdf6c4e24", 553_432_081, _VGG_LICENCE),
     _caffe_fcn("fcn8s-heavy", "FCN-8s for PASCAL VOC, by FCN's authors",
                "sha1:c449ea74dd7d83751d1357d6a8c323fcf4038962"),
     _caffe_fcn("fcn32s-heavy", "FCN-32s for PASCAL VOC, by FCN's authors",
@@ -94,7 +95,7 @@ _ALL = (
     KnownFile("vgg16-torchvision", "VGG-16, trained by torchvision",
               _PYTORCH + "vgg16-397923af.pth", "vgg16-397923af.pth",
               "sha256:397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-              licence="BSD-3-Clause (torchvision)"),
+              553_433_881, "BSD-3-Clause (torchvision)"),
     KnownFile("vgg16-features-torchvision", "VGG-16's convolutions by its authors, the rest NaN",
               _PYTORCH + "vgg16_features-amdegroot-88682ab5.pth",
               "vgg16_features-amdegroot-88682ab5.pth", "sha256:88682ab5",
@@ -111,7 +112,7 @@ _ALL = (
     KnownFile("vgg16-notop-keras", "VGG-16's convolutions, for Keras",
               _KERAS + "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
               "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
-              "md5:6d6bbae143d832006294945121d1f1fc", licence=_VGG_LICENCE),
+              "md5:6d6bbae143d832006294945121d1f1fc", 58_889_256, _VGG_LICENCE),
     KnownFile("vgg16-matconvnet", "VGG-16, for MatConvNet",
               _MATCONVNET + "imagenet-vgg-verydeep-16.mat", "imagenet-vgg-verydeep-16.mat",
               "md5:f72d927587ca4c97fbd165ec9cb9997f", licence=_VGG_LICENCE),
@@ -142,7 +143,8 @@ _ALL = (
               "https://github.com/machrisaa/tensorflow-vgg", "vgg16.npy",
               "sha1:6206897b35c2bfe5d9d16b83314e44fc3ea83b1c", by_hand=True),
     KnownFile("vgg16-frossard", "VGG-16, for TensorFlow, by Frossard",
-              "https://www.cs.toronto.edu/~frossard/vgg16/vgg16_weights.npz", "vgg16_weights.npz"),
+              "https://www.cs.toronto.edu/~frossard/vgg16/vgg16_weights.npz", "vgg16_weights.npz",
+              size=553_436_134),
 )
 FILES = {file.name: file for file in _ALL}
 

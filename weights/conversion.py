@@ -9,12 +9,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tinyfcn.weights.tensors import forget
+from tinyfcn.weights.tensors import SLICE_BYTES, forget
 
 __all__ = ["OwnTensors", "matches"]
-
-# Bytes converted at a time.
-SLICE = 1 << 24
 
 # Longer names are no layer's, and could keep a regular expression busy.
 MAX_NAME = 300
@@ -90,7 +87,7 @@ class OwnTensors(Mapping):
             # MATLAB's order is Fortran's: slices along the first axis lie all over the file.
             axis = int(np.argmax(stored.strides))
             stored, target = np.moveaxis(stored, axis, 0), np.moveaxis(target, axis, 0)
-        step = max(1, SLICE * target.shape[0] // (out.size * out.itemsize))
+        step = max(1, SLICE_BYTES * target.shape[0] // (out.size * out.itemsize))
         with np.errstate(over="ignore", invalid="ignore"):
             for start in range(0, target.shape[0], step):
                 place = target[start:start + step]

@@ -12,10 +12,10 @@ import numpy as np
 from tinyfcn.weights.description import KEY, to_text
 from tinyfcn.weights.errors import weights_error
 from tinyfcn.weights.hdf5_safety import (
-    MAX_DEPTH, append_trailer, opened, read_tensor, recognise)
+    MAX_DEPTH, append_trailer, opened, read_pieces, recognise)
 from tinyfcn.weights.replacing import replacing, stored_dtype, to_store
 from tinyfcn.weights.tensors import (
-    BLOCK_BYTES, MAX_NAME, MAX_TENSORS, SPOOL_BYTES, Tensors, gather, map_file, native, view)
+    MAX_NAME, MAX_TENSORS, Tensors, forget, map_file, native, room, view)
 
 # Smaller tensors are read: a view would keep the file open for nothing.
 MAPPED_BYTES = 1 << 16
@@ -51,17 +51,14 @@ def read(path):
 
 def _map_tensor(path, name, dataset, data):
     """See a tensor in the mapped file; read it, if it is small or does not lie there as it is."""
-    size = dataset.size * dataset.dtype.itemsize
-    if size < MAPPED_BYTES:
-        return read_tensor(path, name, dataset)
     offset = dataset.id.get_offset()
-    if offset is not None:
+    if offset is not None and dataset.size * dataset.dtype.itemsize >= MAPPED_BYTES:
         return native(view(data, offset, dataset.dtype, dataset.shape))
-    if size < SPOOL_BYTES or not dataset.chunks:
-        return read_tensor(path, name, dataset)
-    rows = max(1, BLOCK_BYTES * dataset.shape[0] // size // dataset.chunks[0]) * dataset.chunks[0]
-    blocks = (dataset[i:i + rows].data.cast("B") for i in range(0, dataset.shape[0], rows))
-    return native(gather(path, name, blocks, dataset.dtype, dataset.shape))
+    array = room(path, name, dataset.dtype.newbyteorder("="), dataset.shape)
+    for place, piece in read_pieces(path, name, dataset):
+        array[place] = piece
+        forget(array)
+    return array
 
 
 def shapes(path):
@@ -99,7 +96,7 @@ def read_into(path, arrays):
     """Read tensors into arrays that exist, one after the other.
 
     Every tensor is read once for trial before the first array is touched: a file that fails half
-    way leaves the arrays as they were. Beyond the arrays, memory for at most one tensor is taken.
+    way leaves the arrays as they were. Beyond the arrays, memory for a piece of a tensor is taken.
 
     Parameters
     ----------
@@ -121,14 +118,12 @@ def read_into(path, arrays):
                 raise weights_error(path, f"{name} is {tuple(tensors[name].shape)} in the file, "
                                           f"{array.shape} expected")
         for name in arrays:
-            read_tensor(path, name, tensors[name])
+            for _ in read_pieces(path, name, tensors[name]):
+                pass
         for name, array in arrays.items():
-            dataset = tensors[name]
-            if dataset.dtype == array.dtype and array.flags.c_contiguous and array.size:
-                dataset.read_direct(array)
-            else:
+            for place, piece in read_pieces(path, name, tensors[name]):
                 with np.errstate(over="ignore"):
-                    np.copyto(array, read_tensor(path, name, dataset), casting="same_kind")
+                    np.copyto(array[(*place, ...)], piece, casting="same_kind")
 
 
 def write(path, tensors, about, dtype=None):

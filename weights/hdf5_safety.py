@@ -18,13 +18,14 @@ import hashlib
 import math
 import os
 import stat
+import zlib
 
 import h5py
-import numpy as np
 
 from tinyfcn.weights.child import child
 from tinyfcn.weights.description import KEY, MAX_BYTES, from_text
 from tinyfcn.weights.errors import WeightsError, weights_error
+from tinyfcn.weights.hdf5_pieces import pieces
 from tinyfcn.weights.tensors import (
     MAX_NAME, MAX_RANK, MAX_TENSOR_BYTES, MAX_TENSORS, MAX_TOTAL_BYTES)
 
@@ -66,7 +67,8 @@ def opened(path):
     """Open a file that was found good: ({name: h5py.Dataset}, description)."""
     _check_before_opening(path)
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        # Without caches of chunks, one for each dataset: none is read twice.
+        with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
             yield _examine(path, file)
     except _FAILURES as error:
         if isinstance(error, WeightsError):
@@ -133,12 +135,13 @@ def _read_in_child(path):
 def read_for_trial(path):
     """What the child process does: read all that could go wrong."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
             tensors, _ = _examine(path, file)
             for name, dataset in tensors.items():
                 # Contiguous data are plain bytes at a known place: nothing in them can go wrong.
                 if dataset.chunks is not None:
-                    read_tensor(path, name, dataset)
+                    for _ in read_pieces(path, name, dataset):
+                        pass
     except _FAILURES as error:
         if isinstance(error, WeightsError):
             raise
@@ -261,16 +264,15 @@ def _read_about(path, file):
     return from_text(path, file.attrs[KEY])
 
 
-def read_tensor(path, name, dataset):
-    """Read one dataset as it is stored, in the machine's byte order."""
+def read_pieces(path, name, dataset):
+    """Read a dataset as `pieces` does, raising WeightsError where it is damaged."""
     try:
-        tensor = np.empty(dataset.shape, dtype=dataset.dtype)
-        if tensor.size:
-            dataset.read_direct(tensor)
-    except _FAILURES as error:
+        yield from pieces(path, name, dataset)
+    except (*_FAILURES, zlib.error) as error:
+        if isinstance(error, WeightsError):
+            raise
         raise weights_error(
             path, f"damaged HDF5 file: {name[:80]} cannot be read ({reason(error)})") from error
-    return tensor.astype(tensor.dtype.newbyteorder("="), copy=False)
 
 
 def _digest(stream, size):

@@ -5,7 +5,7 @@ import numpy as np
 
 from tinyfcn.weights.errors import weights_error
 from tinyfcn.weights.pickle_interpreter import Array, Buffer, Dtype, Text
-from tinyfcn.weights.tensors import BLOCK_BYTES, check_tensor, gather, native, short
+from tinyfcn.weights.tensors import BLOCK_BYTES, check_tensor, forget, gather, native, short
 
 
 def to_array(path, name, record):
@@ -80,5 +80,6 @@ def _encoded(path, name, text):
         for at in range(0, len(text), BLOCK_BYTES):
             last = at + BLOCK_BYTES >= len(text)
             yield decoder.decode(text[at:at + BLOCK_BYTES], last).encode("latin-1")
+            forget(text.obj)
     except UnicodeError:
         raise weights_error(path, f"{name} is an array whose data are damaged") from None

@@ -96,10 +96,13 @@ def write(path, tensors, about, dtype=None):
     metadata = {KEY: to_text(path, about)}
     stored = {name: to_store(path, name, tensor, dtype) for name, tensor in tensors.items()}
     with replacing(path, sum(tensor.nbytes for tensor in stored.values())) as temporary:
+        mode = os.stat(temporary).st_mode
         try:
             save_file(stored, temporary, metadata)
         except library.SafetensorError as error:
             raise OSError(None, str(error)) from error
+        # The library makes files that only their owner may read.
+        os.chmod(temporary, mode)
         sync(temporary)
 
 

@@ -1,6 +1,7 @@
 """What every reader makes: named arrays, left in their file where they lie there as they are."""
 import math
 import mmap
+import os
 import shutil
 import tempfile
 
@@ -17,6 +18,8 @@ MAX_TOTAL_BYTES = 8 << 30
 # wait in an unnamed temporary file, not in memory.
 SPOOL_BYTES = 4 << 20
 BLOCK_BYTES = 1 << 20
+# What is copied or converted at a time, so that no tensor is in memory twice.
+SLICE_BYTES = 1 << 22
 
 
 class Tensors(dict):
@@ -137,40 +140,38 @@ def gather(path, name, blocks, dtype, shape):
     Returns
     -------
     ndarray
-        In memory if it is small, else a read-only memmap of an unnamed temporary file.
+        As `room` makes it.
     """
     size = math.prod(shape) * dtype.itemsize
-    if size < SPOOL_BYTES:
-        array = np.empty(shape, dtype)
-        target, at = array.reshape(-1).view(np.uint8), 0
-        for block in blocks:
-            block = np.frombuffer(block, np.uint8)
-            if at + len(block) > size:
-                at = size + 1
-                break
-            target[at:at + len(block)] = block
-            at += len(block)
-    else:
-        try:
-            with tempfile.TemporaryFile() as stream:
-                if shutil.disk_usage(tempfile.gettempdir()).free < size + (64 << 20):
-                    raise OSError(None, "no space left for it in the temporary folder")
-                at = 0
-                for block in blocks:
-                    at += len(block)
-                    if at > size:
-                        break
-                    stream.write(block)
-                stream.flush()
-                if at == size:
-                    array = np.memmap(stream, dtype, mode="r", shape=shape)
-        except OSError as error:
-            raise weights_error(
-                path, f"{name} cannot be unpacked: {error.strerror or error}") from error
-    if at != size:
-        kind = "more" if at > size else "less"
-        raise weights_error(path, f"{name} {shape} has {kind} data than its shape takes")
+    array = room(path, name, dtype, shape)
+    target, at = array.reshape(-1).view(np.uint8), 0
+    for block in blocks:
+        if at + len(block) > size:
+            raise weights_error(path, f"{name} {shape} has more data than its shape takes")
+        target[at:at + len(block)] = np.frombuffer(block, np.uint8)
+        at += len(block)
+        forget(array)
+    if at < size:
+        raise weights_error(path, f"{name} {shape} has less data than its shape takes")
     return array
+
+
+def room(path, name, dtype, shape):
+    """Make an array to be filled: in memory if it is small, else in an unnamed temporary file."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < SPOOL_BYTES:
+        return np.empty(shape, dtype)
+    try:
+        with tempfile.TemporaryFile() as stream:
+            if shutil.disk_usage(tempfile.gettempdir()).free < size + (64 << 20):
+                raise OSError(None, "no space left for it in the temporary folder")
+            if hasattr(os, "posix_fallocate"):
+                # A disk that is full when a mapped page is written ends the process.
+                os.posix_fallocate(stream.fileno(), 0, size)
+            return np.memmap(stream, dtype, mode="r+", shape=shape)
+    except OSError as error:
+        raise weights_error(
+            path, f"{name} cannot be unpacked: {error.strerror or error}") from error
 
 
 def native(array):

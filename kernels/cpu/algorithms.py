@@ -9,7 +9,7 @@ import functools
 import math
 from typing import NamedTuple
 
-from .micro_kernel import TILE_ROWS, TILE_VECTORS, best_rows
+from .micro_kernel import TILE_VECTORS, best_rows
 from .simd import lanes_of
 from .winograd_transforms import matrix_of, operations
 
@@ -20,10 +20,14 @@ TILES = {3: (2, 4, 6), 5: (2, 4), 7: (2, 3)}
 # Up to about so many tiles the weights' gradient is transformed back at once.
 MOST_TILES_AT_ONCE = 192
 
+# So large a transformed gradient of the weights still fits a core's cache, beside some tiles.
+PART_BYTES = 300 << 10
+
 # What the model assumes of a core, a clock cycle; only ratios matter. Measured on VGG's layers.
 FMAS = 1.0  # vectors of the micro-kernel
 TILE_CYCLES = 100  # more for each tile of the micro-kernel, to begin and to write it
 TRANSFORM_OPERATIONS = 1.2  # vectors of arithmetic, loads and stores in the transforms
+PIECE_CYCLES = 8  # for each run of channels that im2col copies
 BYTES = 4  # to and from memory, all cores together busy
 
 
@@ -89,7 +93,7 @@ def cost(algorithm, task, gradient, dtype):
     def product(rows, depth, columns):
         """A matrix product, of whole panels or half of one if that suffices."""
         panel = min(columns, TILE_VECTORS)
-        tile_rows = TILE_ROWS if gradient else best_rows(rows)
+        tile_rows = best_rows(rows)
         tiles = -(-rows // tile_rows) * -(-columns // panel)
         return tiles * (depth * tile_rows * panel / FMAS + TILE_CYCLES)
 
@@ -97,7 +101,8 @@ def cost(algorithm, task, gradient, dtype):
         depth = taps * task.inputs / task.groups
         product_cost = (product(depth, pixels, vectors) if gradient
                         else product(pixels, depth, vectors))
-        gathered = pixels * depth * 2 / lanes / TRANSFORM_OPERATIONS
+        pieces = pixels * taps * task.groups
+        gathered = pixels * depth * 2 / lanes / TRANSFORM_OPERATIONS + pieces * PIECE_CYCLES
         return max(product_cost + gathered, weights_size / BYTES)
     r = task.kernel_size[0]
     n = tile + r - 1
@@ -118,7 +123,7 @@ def cost(algorithm, task, gradient, dtype):
     transforms = tiles * per_tile + task.inputs * vectors * per_pair
     transformed_size = n * n * task.inputs * vectors * lanes * dtype.itemsize
     work = transforms / TRANSFORM_OPERATIONS
-    if gradient and tiles > MOST_TILES_AT_ONCE:
+    if gradient and transformed_size > PART_BYTES and tiles > MOST_TILES_AT_ONCE:
         # V, the transformed gradient and gU go through memory between parallel steps.
         moved = 2 * n * n * tiles * (inputs + vectors) * lanes * dtype.itemsize
         moved += 2 * transformed_size

@@ -12,40 +12,22 @@ from numba import prange
 
 from . import memory
 from .checks import check_arrays, check_match, contiguous
+from .column_sums import chunk_pixels, cover, sum_chunk, zero_sums
 from .compilation import inline, kernel
 from .simd import fma, lanes, load, maximum, splat, store, where_positive
-
-# Numbers of a chunk of pixels, which stays in the cache while it is summed up twice.
-CHUNK = 4096
-LEAST_PIXELS = 64
-
-# Blocks of pixels with sums of their own: as many for any number of threads.
-MOST_BLOCKS = 64
-BLOCK_PIXELS = 256
-
-
-@inline
-def _chunk_pixels(channels):
-    return max(LEAST_PIXELS, CHUNK // channels)
-
-
-@inline
-def _vectors(channels, lane_count):
-    """How many vectors cover the channels; the last overlaps the one before, or there are none."""
-    return (channels + lane_count - 1) // lane_count if channels >= lane_count else 0
 
 
 @kernel
 def _statistics(x, channels, pixels, means, squares):
     """Mean and sum of squared deviations of each block's pixels, chunk by chunk (Chan et al.)."""
     blocks = means.shape[0]
-    step = _chunk_pixels(channels)
+    step = chunk_pixels(channels)
     for block in prange(blocks):
         first, last = pixels * block // blocks, pixels * (block + 1) // blocks
         mean, sums = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
         for begin in range(first, last, step):
             end = min(last, begin + step)
-            _sum_pixels(x, begin, end, channels, sums)
+            sum_chunk(x, begin, end, channels, sums)
             for c in range(channels):
                 mean[c] = sums[c] / x.dtype.type(end - begin)
             _sum_squares(x, begin, end, channels, mean, sums)
@@ -57,23 +39,8 @@ def _statistics(x, channels, pixels, means, squares):
 
 
 @inline
-def _sum_pixels(x, begin, end, channels, sums):
-    for vector in range(_vectors(channels, lanes(x))):
-        c = min(vector * lanes(x), channels - lanes(x))
-        result = splat(x, x.dtype.type(0))
-        for pixel in range(begin, end):
-            result = result + load(x, pixel * channels + c)
-        store(sums, c, result)
-    if channels < lanes(x):
-        sums[:] = 0
-        for pixel in range(begin, end):
-            for c in range(channels):
-                sums[c] += x[pixel * channels + c]
-
-
-@inline
 def _sum_squares(x, begin, end, channels, mean, sums):
-    for vector in range(_vectors(channels, lanes(x))):
+    for vector in range(cover(channels, lanes(x))):
         c = min(vector * lanes(x), channels - lanes(x))
         centre, result = load(mean, c), splat(x, x.dtype.type(0))
         for pixel in range(begin, end):
@@ -91,12 +58,12 @@ def _sum_squares(x, begin, end, channels, mean, sums):
 @kernel
 def _affine(x, channels, factor, shift, lowest, y):
     """y = x * factor + shift, raised to `lowest`."""
-    step = _chunk_pixels(channels)
+    step = chunk_pixels(channels)
     pixels = x.size // channels
     for chunk in prange((pixels + step - 1) // step):
         begin, end = chunk * step, min(pixels, (chunk + 1) * step)
         for pixel in range(begin, end):
-            for vector in range(_vectors(channels, lanes(x))):
+            for vector in range(cover(channels, lanes(x))):
                 c = min(vector * lanes(x), channels - lanes(x))
                 number = fma(load(x, pixel * channels + c), load(factor, c), load(shift, c))
                 store(y, pixel * channels + c, maximum(number, splat(x, lowest)))
@@ -112,13 +79,13 @@ def _gradient_sums(gy, x, channels, mean, factor, shift, relu, totals, products)
     """Each block's sums of gy and of gy * (x - mean)."""
     blocks = totals.shape[0]
     pixels = x.size // channels
-    step = _chunk_pixels(channels)
+    step = chunk_pixels(channels)
     for block in prange(blocks):
         first, last = pixels * block // blocks, pixels * (block + 1) // blocks
         sums, moments = np.empty(channels, x.dtype), np.empty(channels, x.dtype)
         for begin in range(first, last, step):
             end = min(last, begin + step)
-            for vector in range(_vectors(channels, lanes(x))):
+            for vector in range(cover(channels, lanes(x))):
                 c = min(vector * lanes(x), channels - lanes(x))
                 centre, factors, shifts = load(mean, c), load(factor, c), load(shift, c)
                 result = splat(x, x.dtype.type(0))
@@ -149,12 +116,12 @@ def _gradient_sums(gy, x, channels, mean, factor, shift, relu, totals, products)
 @kernel
 def _input_gradient(gy, x, channels, mean, factor, shift, relu, x_factor, constant, gx):
     """gx = factor * gy + (x - mean) * x_factor + constant."""
-    step = _chunk_pixels(channels)
+    step = chunk_pixels(channels)
     pixels = x.size // channels
     for chunk in prange((pixels + step - 1) // step):
         begin, end = chunk * step, min(pixels, (chunk + 1) * step)
         for pixel in range(begin, end):
-            for vector in range(_vectors(channels, lanes(x))):
+            for vector in range(cover(channels, lanes(x))):
                 c = min(vector * lanes(x), channels - lanes(x))
                 at = pixel * channels + c
                 g, number, factors = load(gy, at), load(x, at), load(factor, c)
@@ -183,7 +150,7 @@ def batch_norm_statistics(x):
         raise ValueError(f"batch_norm_statistics: no pixels in shape {x.shape}")
     channels = x.shape[3]
     pixels = x.size // channels
-    means, squares = _sums(x)
+    means, squares = zero_sums(x), zero_sums(x)
     _statistics(x.reshape(-1), channels, pixels, means, squares)
     blocks = len(means)
     counts = np.diff(pixels * np.arange(blocks + 1) // blocks)[:, None]
@@ -229,7 +196,7 @@ def batch_norm_backward(gy, x, mean, var, gamma, eps, relu_beta=None):
     relu = relu_beta is not None
     factor, shift = _affine_terms(mean, var, gamma, relu_beta if relu else mean, eps)
     flat = gy.reshape(-1), x.reshape(-1), channels, mean, factor, shift, relu
-    totals, products = _sums(x)
+    totals, products = zero_sums(x), zero_sums(x)
     _gradient_sums(*flat, totals, products)
     deviation = 1 / np.sqrt(var.astype(np.float64) + eps)
     gbeta, ggamma = totals.sum(axis=0), products.sum(axis=0) * deviation
@@ -244,12 +211,6 @@ def _affine_terms(mean, var, gamma, beta, eps):
     """(factor, shift) of y = x * factor + shift: the same bits in forward and backward."""
     factor = gamma / np.sqrt(var.astype(np.float64) + eps)
     return factor.astype(gamma.dtype), (beta - mean * factor).astype(gamma.dtype)
-
-
-def _sums(x):
-    """Two float64 arrays of zeros (blocks, c)."""
-    blocks = min(MOST_BLOCKS, -(-x.size // x.shape[3] // BLOCK_PIXELS))
-    return np.zeros((2, blocks, x.shape[3]))
 
 
 def _check(name, x, **channels):

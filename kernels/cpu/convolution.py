@@ -8,11 +8,9 @@ It is computed by `gathered_product` (im2col) or, where it pays, by `winograd`: 
 unless ``algorithm="im2col"`` or ``"winograd-M"``, for tiles of M x M outputs, pins one.
 """
 
-import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import prange
 
 from ..taps import (
     check_gradient,
@@ -23,7 +21,7 @@ from ..taps import (
 )
 from . import algorithms, gathered_product, memory, pooling, winograd, winograd_gradient
 from .checks import check_arrays, check_match, contiguous
-from .compilation import kernel
+from .column_sums import column_sums
 
 
 class PreparedWeights(NamedTuple):
@@ -177,37 +175,11 @@ def _choose_tile(algorithm, output_shape, inputs, kernel_size, stride, dilation,
     return tile
 
 
-@kernel
-def _sum(x, partial):
-    rows, channels = x.shape
-    blocks = partial.shape[0]
-    for block in prange(blocks):
-        for row in range(rows * block // blocks, rows * (block + 1) // blocks):
-            for c in range(channels):
-                partial[block, c] += x[row, c]
-
-
 def convolution_backward_bias(gy):
     """The gradient of the bias, (out,): gy (n, h, w, out) summed over images and pixels."""
     (gy,) = contiguous(gy)
     check_arrays("convolution_backward_bias", gy=(gy, 4))
-    return sum_pixels(gy).astype(gy.dtype)
-
-
-def sum_pixels(x):
-    """Sum x (n, h, w, c) over everything but channels: (c,) of float64."""
-    return sum_blocks(_sum, x.shape, x.reshape(-1, x.shape[-1]))
-
-
-def sum_blocks(kernel, shape, *arrays):
-    """Sum over pixels what `kernel` adds up, block by block, into a float64 (blocks, c) array.
-
-    The blocks depend on the shape alone, so the sum has the same bits for any number of threads.
-    """
-    pixels = math.prod(shape[:-1])
-    partial = np.zeros((min(64, -(-pixels // 256)), shape[-1]))
-    kernel(*arrays, partial)
-    return partial.sum(axis=0)
+    return column_sums(gy).astype(gy.dtype)
 
 
 def scatter_product(x, w, y, stride, padding, dilation, groups, transposed, bias=None):

@@ -7,20 +7,25 @@ With V = B^T d B of the input's tiles, as there, and the transformed gradient of
 For each of the n * n taps the sum over the tiles is a matrix product, V^T (in, tiles) times the
 transformed gradient (tiles, out). Each number of gU is added up by one thread, tiles in order.
 
-Where there are many tiles, as in the first layers, gU is small: it is summed up batch by batch of
-tiles, each thread doing some taps. Where there are few, gU would be larger than all else: then a
-thread computes all taps for a few pairs of channels and transforms them back at once.
+Three ways, by the sizes. Where there are few channels, as in the first layers, gU fits a core's
+cache: a thread takes a part of the tiles, transforms some and adds their products to a gU of its
+own; the parts, as many for any number of threads, are added up in the end. Where there are more, gU
+is summed up batch by batch of tiles, each thread doing some taps. Where there are few tiles, gU
+would be larger than all else: then a thread computes all taps for a few pairs of channels and
+transforms them back at once.
 """
 
 import numpy as np
 from numba import prange
 
 from . import memory
+from .algorithms import PART_BYTES
 from .callables import call, pointer
-from .compilation import kernel
+from .compilation import inline, kernel
 from .micro_kernel import (
     TILE_ROWS,
     TILE_VECTORS,
+    best_rows,
     copy,
     micro_kernels,
     multiply,
@@ -32,11 +37,36 @@ from .threads import thread_count
 from .winograd import apart, copy_patch, tile_place
 from .winograd_transforms import transform
 
+# Parts of the tiles with a gU of their own, and what of one core's cache it and some tiles take.
+PARTS = 8
+CACHE_BYTES = 896 << 10
+LEAST_BLOCK, MOST_BLOCK = 16, 128
+
 # Tiles whose V and gradient are there at a time; tests make them fewer.
 BATCH_BYTES = 8 << 20
 LEAST_BATCH = 192
 # So large a gradient is written past the caches, which could not hold it.
 STREAMED_BYTES = 64 << 20
+
+
+@inline
+def _transform_patch(image, top, left, side, source, shape, channels, to, target, slot_step,
+                     tap_step, n, width, slots, slot, patch, buffer):
+    """The side x side pixels at (top, left), transformed, to a slot among the others of each tap.
+
+    The channels lie in panels of `width`, all slots of a panel together.
+    """
+    if (top >= 0 and left >= 0 and top + side <= shape[1] and left + side <= shape[2]
+            and shape[3] == channels):
+        start = pointer(source, ((image * shape[1] + top) * shape[2] + left) * channels)
+        row_step = shape[2] * channels
+    else:
+        copy_patch(source, shape, image, top, left, side, patch, channels)
+        start, row_step = pointer(patch, 0), side * channels
+    for c in range(0, channels, width):
+        call(to, pointer(start, c), row_step, channels, lanes(patch),
+             pointer(target, c * slots + slot * slot_step), n * tap_step, tap_step, lanes(patch),
+             min(width, channels - c) // lanes(patch), pointer(buffer, 0))
 
 
 @kernel
@@ -51,15 +81,75 @@ def _transform_tiles(m, n, x, x_shape, gy, gy_shape, padding, tiles, first, last
         patch = buffers[worker, n * n * lanes(v) :]
         for slot in range(slots * worker // workers, slots * (worker + 1) // workers):
             image, top, left = tile_place(first + slot, tiles, m)
-            copy_patch(x, x_shape, image, top - padding[0], left - padding[1], n, patch, channels)
-            call(to_v, pointer(patch, 0), n * channels, channels, lanes(v),
-                 pointer(v, slot * channels), n * v_step, v_step, lanes(v), channels // lanes(v),
-                 pointer(buffer, 0))
-            copy_patch(gy, gy_shape, image, top, left, m, patch, outputs)
-            for c in range(0, outputs, width):
-                call(to_g, pointer(patch, c), m * outputs, outputs, lanes(v),
-                     pointer(g, c * slots + slot * width), n * g_step, g_step, lanes(v),
-                     min(width, outputs - c) // lanes(v), pointer(buffer, 0))
+            _transform_patch(image, top - padding[0], left - padding[1], n, x, x_shape, channels,
+                             to_v, v, channels, v_step, n, channels, slots, slot, patch, buffer)
+            _transform_patch(image, top, left, m, gy, gy_shape, outputs,
+                             to_g, g, width, g_step, n, width, slots, slot, patch, buffer)
+
+
+@kernel
+def _multiply_parts(m, n, x, x_shape, gy, gy_shape, padding, tiles, total, block, to_v, v_step,
+                    channels, to_g, g_step, outputs, gu, gu_step, kernels, tile_rows, scratch):
+    """gU of each part of the tiles, block by block of them, all of it in a core's cache."""
+    width = TILE_VECTORS * lanes(gu)
+    parts, workers = gu.shape[0], scratch.shape[0]
+    whole_panels = (outputs + width - 1) // width * width
+    room = n * n * lanes(gu) + n * n * max(channels, outputs)
+    for worker in prange(workers):
+        buffer = scratch[worker, : n * n * lanes(gu)]
+        patch = scratch[worker, n * n * lanes(gu) : room]
+        zeros = scratch[worker, room : room + width]
+        products = scratch[worker, room + width : room + width + tile_rows * width]
+        v = scratch[worker, room + width + tile_rows * width :]
+        g = scratch[worker, room + width + tile_rows * width + n * n * v_step + width :]
+        zeros[:] = 0.0
+        product_starts = np.arange(tile_rows) * width
+        starts = np.arange(x_shape[3]) * gy_shape[3]
+        below_all = gu.dtype.type(-np.inf)
+        for part in range(parts * worker // workers, parts * (worker + 1) // workers):
+            begin, end = total * part // parts, total * (part + 1) // parts
+            sums = gu[part]
+            for first in range(begin, end, block):
+                slots = min(block, end - first)
+                for slot in range(slots):
+                    image, top, left = tile_place(first + slot, tiles, m)
+                    _transform_patch(
+                        image, top - padding[0], left - padding[1], n, x, x_shape, channels, to_v,
+                        v, channels, v_step, n, channels, slots, slot, patch, buffer)
+                    _transform_patch(
+                        image, top, left, m, gy, gy_shape, outputs, to_g, g, width, g_step, n,
+                        width, slots, slot, patch, buffer)
+                again = first > begin
+                for tap in range(n * n):
+                    for j in range(0, gy_shape[3], width):
+                        columns = min(width, gy_shape[3] - j)
+                        panel = tap * g_step + j * slots
+                        for c in range(0, x_shape[3], tile_rows):
+                            count = min(tile_rows, x_shape[3] - c)
+                            at = tap * v_step + c
+                            if count == tile_rows:
+                                multiply(kernels, v, at, channels, g, panel, panel, columns, sums,
+                                         starts, c, tap * gu_step + j, again, slots, zeros, 0,
+                                         below_all)
+                                continue
+                            multiply(kernels, v, at, channels, g, panel, panel, columns, products,
+                                     product_starts, 0, 0, False, slots, zeros, 0, below_all)
+                            for i in range(count):
+                                to = tap * gu_step + starts[c + i] + j
+                                for k in range(columns):
+                                    before = sums[to + k] if again else gu.dtype.type(0)
+                                    sums[to + k] = before + products[i * width + k]
+
+
+@kernel
+def _add_parts(gu):
+    """The sum of all parts, to the first."""
+    parts, size = gu.shape
+    blocks = (size + LEAST_BATCH - 1) // LEAST_BATCH
+    for block in prange(blocks):
+        for part in range(1, parts):
+            for i in range(block * LEAST_BATCH, min(size, (block + 1) * LEAST_BATCH)):
+                gu[0, i] += gu[part, i]
 
 
 @kernel
@@ -166,6 +256,32 @@ def weight_gradient(x, gy, m, r, padding):
     channels = -(-x.shape[3] // lane_count) * lane_count
     outputs = -(-gy.shape[3] // lane_count) * lane_count
     whole_panels = -(-outputs // width) * width
+    workers = thread_count()
+    to_w = transform("weights_adjoint", m, r, dtype)
+    size = x.shape[3] * gy.shape[3]
+    gu_step = apart(-(-size // lane_count) * lane_count, dtype)
+    flat = x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, tuple(padding), tiles
+    to_v, to_g = transform("input", m, r, dtype), transform("output_adjoint", m, r, dtype)
+
+    def transform_back(gu):
+        _transform_back(r, n, gu, gu_step, to_w, gw.reshape(-1), size,
+                        memory.scratch(workers, (n * n + r * r) * lane_count, dtype))
+        return gw
+
+    part_bytes = n * n * gu_step * dtype.itemsize
+    if part_bytes <= PART_BYTES and total >= PARTS * LEAST_BLOCK and outputs == gy.shape[3]:
+        tile_bytes = n * n * (channels + whole_panels) * dtype.itemsize
+        block = min(MOST_BLOCK, max(LEAST_BLOCK, (CACHE_BYTES - part_bytes) // tile_bytes))
+        v_step, g_step = apart(block * channels, dtype), apart(block * whole_panels, dtype)
+        rows = best_rows(x.shape[3])
+        gu = memory.empty((PARTS, n * n * gu_step), dtype)
+        room = (n * n * (lane_count + max(channels, outputs)) + width + rows * width
+                + n * n * (v_step + g_step) + width)
+        _multiply_parts(m, n, *flat, total, block, to_v, v_step, channels, to_g, g_step, outputs,
+                        gu, gu_step, micro_kernels(dtype, rows, woven=False), rows,
+                        memory.scratch(workers, room, dtype))
+        _add_parts(gu)
+        return transform_back(gu[0])
     batch = max(LEAST_BATCH, BATCH_BYTES // (n * n * (channels + whole_panels) * dtype.itemsize))
     at_once = total <= batch
     batch = -(-total // -(-total // batch))
@@ -173,17 +289,12 @@ def weight_gradient(x, gy, m, r, padding):
     # Behind the last row, what a tile of rows reads too much.
     v = memory.empty((n * n * v_step + TILE_ROWS,), dtype)
     g = memory.empty((n * n * g_step,), dtype)
-    workers = thread_count()
-    to_w = transform("weights_adjoint", m, r, dtype)
     kernels = micro_kernels(dtype, TILE_ROWS, woven=False)
 
     def transform_tiles(first, last):
         room = n * n * (lane_count + max(channels, outputs))
-        _transform_tiles(
-            m, n, x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, padding, tiles, first, last,
-            transform("input", m, r, dtype), v, v_step, channels,
-            transform("output_adjoint", m, r, dtype), g, g_step, outputs,
-            memory.scratch(workers, room, dtype))
+        _transform_tiles(m, n, *flat, first, last, to_v, v, v_step, channels, to_g, g, g_step,
+                         outputs, memory.scratch(workers, room, dtype))
 
     if at_once:
         transform_tiles(0, total)
@@ -193,14 +304,10 @@ def weight_gradient(x, gy, m, r, padding):
         _multiply_pairs(r, n, v, v_step, channels, g, g_step, total, to_w, gw.reshape(-1),
                         gw.shape[2:], kernels, memory.scratch(workers, room, dtype))
         return gw
-    size = x.shape[3] * gy.shape[3]
-    gu_step = apart(-(-size // lane_count) * lane_count, dtype)
     gu = memory.empty((n * n * gu_step,), dtype)
     for first in range(0, total, batch):
         last = min(total, first + batch)
         transform_tiles(first, last)
         _multiply_tiles(v, v_step, channels, g, g_step, gu, gu_step,
                         (n * n, x.shape[3], gy.shape[3]), last - first, first > 0, kernels)
-    _transform_back(r, n, gu, gu_step, to_w, gw.reshape(-1), size,
-                    memory.scratch(workers, (n * n + r * r) * lane_count, dtype))
-    return gw
+    return transform_back(gu)

@@ -22,7 +22,7 @@ class ColourNet:
     arguments = {"classes": 4, "in_channels": 3}
     params = {}
     preprocessing = {"channel_order": "RGB", "scale": 1.0, "mean": [0, 0, 0], "std": [10] * 3}
-    class_names = NAMES
+    class_names, colours, ignore_label = NAMES, None, None
 
     def forward(self, x):
         none = np.full((*x.shape[:3], 1), -1, x.dtype)
@@ -35,7 +35,7 @@ def net(tmp_path, monkeypatch):
     path = tmp_path / "net.h5"
     path.write_bytes(b"any")
     monkeypatch.setattr(loading, "load_model", lambda path, **options: ColourNet())
-    monkeypatch.setattr(models, "fold_batch_norm", lambda net: net)
+    monkeypatch.setattr(models, "prepare", lambda net: net)
     return path
 
 
@@ -167,6 +167,224 @@ def test_other_names_of_classes(data, net, capsys, monkeypatch):
                    "set's\n")
 
 
+# --- a folder of photos and one of label maps -----------------------------------------------------
+
+@pytest.fixture
+def folders(data, tmp_path):
+    """The same photos and label maps as options, without a data set's layout."""
+    (data / "images/val").rename(tmp_path / "photos")
+    (data / "labels/val").rename(tmp_path / "maps")
+    (data / "classes.json").rename(tmp_path / "names.json")
+    return ["--images", tmp_path / "photos", "--labels", tmp_path / "maps"]
+
+
+def test_folders_with_the_classes_of_a_file(folders, net, tmp_path, capsys):
+    code, out, err = run(capsys, *folders, "--classes", tmp_path / "names.json", "--weights", net,
+                         "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["mean_iu"] == pytest.approx((2 / 5 + 1 / 3 + 0) / 3)
+
+
+def test_folders_with_the_classes_of_the_weights(folders, net, capsys, monkeypatch):
+    code, out, err = run(capsys, *folders, "--weights", net, "--json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert [each["iu"] for each in result["per_class"]] == [
+        None if iu is None else pytest.approx(iu) for iu in IU]
+    assert [each["name"] for each in result["per_class"]] == NAMES
+    # The label that is ignored is the file's, too; without one it is 255.
+    monkeypatch.setattr(ColourNet, "ignore_label", 1)
+    code, out, err = run(capsys, *folders, "--weights", net, "--json")
+    assert code == 1 and "/maps/a.png: holds the label 255" in err
+    assert json.loads(out)["images"] == 1
+
+
+def test_coloured_label_maps(folders, net, tmp_path, capsys, monkeypatch):
+    save(tmp_path / "maps/a.png", [[R, G, G, (1, 2, 3)]])
+    save(tmp_path / "maps/b.png", [[R, R, R]])
+    (tmp_path / "names.json").write_text(json.dumps(
+        {"names": NAMES, "colours": [R, G, B, (0, 0, 0), (1, 2, 3)], "ignore": 255}))
+    code, out, err = run(capsys, *folders, "--classes", tmp_path / "names.json", "--weights", net,
+                         "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["mean_iu"] == pytest.approx((2 / 5 + 1 / 3 + 0) / 3)
+    # The weight file knows colours, too, but none for what is not labelled.
+    monkeypatch.setattr(ColourNet, "colours", [R, G, B, (0, 0, 0)])
+    code, out, err = run(capsys, *folders, "--weights", net, "--json")
+    assert code == 1 and json.loads(out)["images"] == 1
+    assert f"{tmp_path}/maps/a.png: holds the colour (1, 2, 3): it is none of the 4 classes'" in err
+
+
+def test_classes_without_names_are_numbered(folders, net, capsys, monkeypatch):
+    monkeypatch.setattr(ColourNet, "class_names", None)
+    code, out, _ = run(capsys, *folders, "--weights", net, "--json")
+    assert [each["name"] for each in json.loads(out)["per_class"]] == [
+        "class 0", "class 1", "class 2", "class 3"]
+
+
+def test_folders_that_do_not_fit(folders, net, tmp_path, capsys):
+    none = tmp_path / "none"
+    images, labels = folders[1], folders[3]
+    fails(capsys, 2, f"{none}: No such file", "--images", none, "--labels", labels,
+          "--weights", net)
+    code, out, err = run(capsys, "--images", images, "--labels", none, "--weights", net)
+    assert (code, out) == (1, "") and err.splitlines() == [
+        f"tinyfcn-evaluate: {none}/a.png: No such file or directory",
+        f"tinyfcn-evaluate: {none}/b.png: No such file or directory",
+        "tinyfcn-evaluate: 2 of 2 photos failed"]
+    fails(capsys, 2, f"{none}: No such file", *folders, "--classes", none, "--weights", net)
+    (tmp_path / "three.json").write_text(json.dumps(
+        {"names": NAMES[:3], "colours": [R, G, B], "ignore": 255}))
+    fails(capsys, 3, f"{net}: is for 4 classes; {tmp_path}/three.json has 3", *folders,
+          "--classes", tmp_path / "three.json", "--weights", net)
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+FILES = ["confusion.csv", "confusion.png", "scores.json", "scores.md", "worst.png"]
+
+
+def test_files(data, net, tmp_path, capsys):
+    out_dir = tmp_path / "new/deep"
+    code, out, err = run(capsys, "--data", data, "--weights", net, "--json", "-o", out_dir)
+    assert (code, err) == (0, "")
+    assert sorted(os.listdir(out_dir)) == FILES
+    assert json.loads((out_dir / "scores.json").read_text()) == json.loads(out)
+    rows = (out_dir / "confusion.csv").read_text().splitlines()
+    assert rows[0] == "true \\ predicted," + ",".join(NAMES)
+    assert [list(map(int, row.split(",")[1:])) for row in rows[1:]] == MATRIX
+    assert "| mean IU | 24.44 % |" in (out_dir / "scores.md").read_text()
+    for name in ("confusion.png", "worst.png"):
+        assert Image.open(out_dir / name).format == "PNG"
+
+
+def test_worst_photos_come_first(data, net, tmp_path, capsys):
+    save(data / "images/val/c.png", [[R, G, B]])        # all right
+    save(data / "labels/val/c.png", [[0, 1, 2]])
+    save(data / "images/val/d.png", [[R, R]])           # all wrong
+    save(data / "labels/val/d.png", [[1, 1]])
+    save(data / "images/val/e.png", [[R]])              # says nothing
+    save(data / "labels/val/e.png", [[255]])
+    code, out, _ = run(capsys, "--data", data, "--weights", net, "-o", tmp_path / "out",
+                       "--worst", "3")
+    assert code == 0
+    # b: red 1 of 3, green and blue 0 of 1; a: red 1 of 2, green 1 of 2, blue nowhere counted.
+    assert out.splitlines()[-4:] == [
+        "worst photos            mean IU",
+        "d                        0.00 %",
+        "b                       11.11 %",
+        "a                       50.00 %",
+    ]
+    markdown = (tmp_path / "out/scores.md").read_text()
+    assert markdown.endswith("| d | 0.00 % |\n| b | 11.11 % |\n| a | 50.00 % |\n")
+
+
+def test_panel_of_the_worst_photo_shows_photo_prediction_and_truth(data, net, tmp_path, capsys,
+                                                                    monkeypatch):
+    content = json.loads((data / "classes.json").read_text())
+    colours = [(250, 0, 100), (0, 250, 100), (0, 100, 250), (9, 9, 9)]
+    (data / "classes.json").write_text(json.dumps({**content, "colours": colours}))
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = run(capsys, "--data", data, "--weights", net, "--worst", "1")
+    assert code == 0 and out.splitlines()[-1] == "b                       11.11 %"
+    assert [name for name in os.listdir(tmp_path) if name.endswith(".png")] == ["worst.png"]
+    panel = np.asarray(Image.open("worst.png"))
+
+    def widest(colour):     # the longest row of pixels of a colour, from its first column
+        rows = (panel == colour).all(axis=2)
+        row = rows[rows.sum(axis=1).argmax()]
+        return int(np.flatnonzero(row)[0]), int(row.sum())
+
+    # Three pixels enlarged to 192, of the photo, then the prediction, then red alone.
+    assert [widest(colour)[1] for colour in (R, G, B)] == [64, 64, 64]
+    left, width = widest(colours[0])
+    assert width == 64 + 192 and left > widest(B)[0]
+    assert widest(colours[1])[0] == left + 64 and widest(colours[2])[0] == left + 128
+
+
+@pytest.mark.parametrize("options, files", [
+    (["-o", "."], FILES), (["-o", ".", "--worst", "0"], FILES[:-1]), (["--worst", "2"], FILES[-1:]),
+    (["--worst", "0"], []), ([], [])])
+def test_which_files(data, net, tmp_path, capsys, monkeypatch, options, files):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert run(capsys, "--data", data, "--weights", net, *options)[0] == 0
+    assert sorted(os.listdir(".")) == files
+
+
+def test_no_panel_where_nothing_is_labelled(data, net, tmp_path, capsys):
+    save(data / "labels/val/a.png", [[255] * 4])
+    save(data / "labels/val/b.png", [[255] * 3])
+    code, out, _ = run(capsys, "--data", data, "--weights", net, "-o", tmp_path / "out")
+    assert code == 0 and "worst" not in out
+    assert sorted(os.listdir(tmp_path / "out")) == FILES[:-1]
+
+
+def test_photos_that_fail_are_in_no_file(data, net, tmp_path, capsys):
+    (data / "images/val/b.png").write_bytes(b"text")
+    code, out, _ = run(capsys, "--data", data, "--weights", net, "-o", tmp_path / "out", "--json")
+    assert code == 1 and json.loads(out)["images"] == 1
+    assert json.loads((tmp_path / "out/scores.json").read_text()) == json.loads(out)
+
+
+def test_no_photo_of_the_data_is_overwritten(data, net, tmp_path, capsys):
+    save(data / "images/val/worst.png", [[R]])
+    save(data / "labels/val/worst.png", [[0]])
+    os.symlink(data / "images/val", tmp_path / "link")
+    before = (data / "images/val/worst.png").read_bytes()
+    fails(capsys, 2, f"{tmp_path}/link/worst.png is one of the photos or label maps and would be "
+          "overwritten: choose another output folder with -o", "--data", data, "--weights", net,
+          "-o", tmp_path / "link")
+    assert (data / "images/val/worst.png").read_bytes() == before
+    assert sorted(os.listdir(data / "images/val")) == ["a.png", "b.png", "worst.png"]
+
+
+def test_output_folder_that_is_none(data, net, tmp_path, capsys):
+    (tmp_path / "out").write_text("mine")
+    fails(capsys, 2, f"{tmp_path}/out: cannot write to this output folder: ", "--data", data,
+          "--weights", net, "-o", tmp_path / "out")
+
+
+@pytest.mark.parametrize("failing", range(1, 6))
+def test_full_disk_leaves_no_part_of_a_report(data, net, tmp_path, capsys, monkeypatch, failing):
+    calls = []
+
+    def fsync(descriptor):
+        calls.append(descriptor)
+        if len(calls) == failing:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/scores.json").write_text("of an earlier call")
+    code, out, err = run(capsys, "--data", data, "--weights", net, "-o", tmp_path / "out")
+    name = ["scores.json", "scores.md", "confusion.csv", "confusion.png", "worst.png"][failing - 1]
+    assert code == 1 and err == (
+        f"tinyfcn-evaluate: {tmp_path}/out/{name}: No space left on device\n")
+    assert "mean IU" in out             # what was computed is not lost
+    assert os.listdir(tmp_path / "out") == ["scores.json"]
+    assert (tmp_path / "out/scores.json").read_text() == "of an earlier call"
+
+
+# --- several views --------------------------------------------------------------------------------
+
+def test_views(data, net, capsys, monkeypatch):
+    widths, forward = [], ColourNet.forward
+
+    def note(self, x):
+        widths.append(x.shape[2])
+        return forward(self, x)
+
+    monkeypatch.setattr(ColourNet, "forward", note)
+    code, out, _ = run(capsys, "--data", data, "--weights", net, "--flip", "--scales", "1,2")
+    assert code == 0 and sorted(widths) == [3, 3, 4, 4, 6, 6, 8, 8]
+    assert out.splitlines()[0].endswith("), scales 1, 2; each also mirrored")
+    assert run(capsys, "--data", data, "--weights", net, "--flip")[1].splitlines()[0].endswith(
+        "), each photo also mirrored")
+    assert run(capsys, "--data", data, "--weights", net, "--scales", "0.5")[1].splitlines()[
+        0].endswith("), scales 0.5")
+
+
 # --- bad input ----------------------------------------------------------------------------------
 
 def test_photo_that_cannot_be_read(data, net, capsys):
@@ -190,13 +408,20 @@ def test_no_photo_can_be_read(data, net, capsys):
     assert third == "tinyfcn-evaluate: 2 of 2 photos failed"
 
 
+def test_missing_label_map(data, net, capsys):
+    os.unlink(data / "labels/val/b.png")
+    code, out, err = run(capsys, "--data", data, "--weights", net, "--json")
+    assert code == 1 and json.loads(out)["images"] == 1
+    assert err.splitlines() == [
+        f"tinyfcn-evaluate: {data}/labels/val/b.png: No such file or directory",
+        "tinyfcn-evaluate: 1 of 2 photos failed"]
+
+
 def test_data_that_is_not_there(data, net, tmp_path, capsys):
     none = tmp_path / "none"
-    fails(capsys, 2, f"{none}/classes.json: No such file", "--data", none, "--weights", net)
+    fails(capsys, 2, f"{none}: No such file or directory", "--data", none, "--weights", net)
     arguments = "--data", data, "--weights", net
     fails(capsys, 2, f"{data}/images/train: No such file", *arguments, "--split", "train")
-    os.unlink(data / "labels/val/b.png")
-    fails(capsys, 2, f"{data}/labels/val: no label maps for 1 of 2 photos: b.png", *arguments)
     for name in "ab":
         os.unlink(data / f"images/val/{name}.png")
     fails(capsys, 2, f"{data}/images/val: no images in it", *arguments)
@@ -209,12 +434,25 @@ def test_scores_that_are_not_finite(data, net, capsys, monkeypatch):
           "--data", data, "--weights", net)
 
 
-def test_memory_that_is_not_enough(data, net, capsys, monkeypatch):
+def test_memory_that_is_not_enough_for_a_photo(data, net, capsys, monkeypatch):
     def forward(self, x):
-        raise MemoryError
+        if x.shape[2] == 3:
+            raise MemoryError
+        return np.concatenate([x, x[..., :1]], axis=3)
 
     monkeypatch.setattr(ColourNet, "forward", forward)
-    fails(capsys, 1, "not enough memory", "--data", data, "--weights", net)
+    code, out, err = run(capsys, "--data", data, "--weights", net, "--json")
+    assert code == 1 and json.loads(out)["images"] == 1
+    assert err == (f"tinyfcn-evaluate: {data}/images/val/b.png: not enough memory\n"
+                   "tinyfcn-evaluate: 1 of 2 photos failed\n")
+
+
+def test_memory_that_is_not_enough_for_the_net(data, net, capsys, monkeypatch):
+    def load(path, **options):
+        raise MemoryError
+
+    monkeypatch.setattr(loading, "load_model", load)
+    fails(capsys, 3, "not enough memory for the net\n", "--data", data, "--weights", net)
 
 
 def test_interrupt(data, net, capsys, monkeypatch):
@@ -288,7 +526,23 @@ def test_a_real_net(data, tmp_path, capsys):
 # --- usage ----------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("arguments, message", [
-    ([], "the following arguments are required: --data"),
+    ([], "--data DIR, or --images DIR and --labels DIR, are required"),
+    (["--images", "i"], "--data DIR, or --images DIR and --labels DIR, are required"),
+    (["--labels", "l"], "--data DIR, or --images DIR and --labels DIR, are required"),
+    (["--classes", "c"], "--data DIR, or --images DIR and --labels DIR, are required"),
+    (["--data", "d", "--images", "i"], "--data and --images exclude each other"),
+    (["--data", "d", "--labels", "l"], "--data and --labels exclude each other"),
+    (["--data", "d", "--classes", "c"], "--data and --classes exclude each other"),
+    (["--images", "i", "--labels", "l", "--split", "val"], "--split needs --data"),
+    (["--data", "d", "--worst", "-1"], "must be at least 0 and at most 100, not -1"),
+    (["--data", "d", "--worst", "101"], "must be at least 0 and at most 100, not 101"),
+    (["--data", "d", "--worst", "few"], "argument --worst: not a whole number: 'few'"),
+    (["--data", "d", "--scales", ""], "argument --scales: not a number: ''"),
+    (["--data", "d", "--scales", "1,,2"], "argument --scales: not a number: ''"),
+    (["--data", "d", "--scales", "1,0"], "must be above 0 and at most 8, not 0"),
+    (["--data", "d", "--scales", "nan"], "must be above 0 and at most 8, not nan"),
+    (["--data", "d", "--scales", "8.5"], "must be above 0 and at most 8, not 8.5"),
+    (["--data", "d", "--scales", ",".join("1" * 17)], "at most 16 scales, not 17"),
     (["--data", "d", "--model", "vgg16"], "invalid choice: 'vgg16'"),
     (["--data", "d", "--frobnicate"], "unrecognized arguments: --frobnicate"),
     (["--data", "d", "photo.png"], "unrecognized arguments: photo.png"),
@@ -302,7 +556,8 @@ def test_usage(capsys, arguments, message):
 def test_help(capsys):
     code, out, err = run(capsys, "--help")
     assert (code, err) == (0, "")
-    for option in ("--data", "--split", "--weights", "--model", "--json", "Exit codes"):
+    for option in ("--data", "--split", "--images", "--labels", "--classes", "--weights", "--model",
+                   "--flip", "--scales", "--json", "--output", "--worst", "Exit codes"):
         assert option in out
 
 

@@ -191,6 +191,24 @@ def test_alpha(folder, weights, capsys):
     assert tuple(np.asarray(Image.open("photo_overlay.png"))[0, 0]) == (255, 0, 0)
 
 
+def test_views(folder, weights, capsys, monkeypatch):
+    seen, forward = [], ColourNet.forward
+    monkeypatch.setattr(ColourNet, "forward", lambda self, x: (seen.append(x.shape[1:3]),
+                                                               forward(self, x))[1])
+    save("photo.png", (200, 100, 0))
+    assert run(capsys, "photo.png", *weights)[0] == 0
+    assert seen == [(6, 8)]
+    assert json.loads(pathlib.Path("photo.json").read_text())["views"] == {
+        "flip": False, "scales": [1]}
+    plain = np.asarray(Image.open("photo_labels.png"))
+    code, _, err = run(capsys, "photo.png", "--flip", "--scales", "0.5,1,2", *weights)
+    assert (code, err) == (0, [])
+    assert seen[1:] == [size for size in ((3, 4), (6, 8), (12, 16)) for _ in range(2)]
+    assert json.loads(pathlib.Path("photo.json").read_text())["views"] == {
+        "flip": True, "scales": [0.5, 1, 2]}
+    np.testing.assert_array_equal(np.asarray(Image.open("photo_labels.png")), plain)
+
+
 def test_quiet(folder, weights, capsys):
     save("photo.png")
     assert run(capsys, "photo.png", "--quiet", *weights) == (0, [], [])
@@ -437,6 +455,8 @@ def test_name_too_long_for_its_results(folder, weights, capsys):
     (["a.png", "--random-weights", "--classes", "0"], "must be at least 1 and at most 256, not 0"),
     (["a.png", "--random-weights", "--classes", "257"], "must be at least 1 and at most 256, not 257"),
     (["a.png", "--random-weights", "--weights", "w.h5"], "exclude each other"),
+    (["a.png", "--scales", "1;2"], "argument --scales: not a number: '1;2'"),
+    (["a.png", "--scales", "-1"], "must be above 0 and at most 8, not -1"),
     (["a.png", "-q", "-v"], "not allowed with argument"),
     (["a.png", "--frobnicate"], "unrecognized arguments: --frobnicate"),
 ])
@@ -453,6 +473,7 @@ def test_help_names_the_options(capsys):
     text = "\n".join(out)
     assert code == 0
     for option in ("--output", "--model", "--weights", "--random-weights", "--classes", "--alpha",
+                   "--compare", "--truth", "--flip", "--scales",
                    "--quiet", "--verbose", "Exit codes"):
         assert option in text
 

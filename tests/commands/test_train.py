@@ -227,7 +227,7 @@ def test_interrupt_before_anything_is_written(new, capsys, monkeypatch):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinyfcn.data.folders.read_pair", interrupt)
+    monkeypatch.setattr("tinyfcn.data.loader.read_pair", interrupt)
     fails(capsys, 130, "interrupted", *new)
     assert not os.path.exists("run")
 
@@ -322,7 +322,7 @@ def test_data_that_changed_since(begun, capsys):
     fails(capsys, 1, "run/checkpoint.h5: the run began with 5 photos, now there are 4",
           "--resume", "run")
     os.rename(root, root.with_name("moved"))
-    fails(capsys, 2, f"{root}/classes.json: No such file", "--resume", "run")
+    fails(capsys, 2, f"{root}: No such file", "--resume", "run")
 
 
 # --- what goes wrong ----------------------------------------------------------------------------
@@ -351,36 +351,40 @@ def test_folder_without_permission(new, folder, capsys):
 
 
 def test_data_that_is_not_there(folder, data_set, capsys):
-    def check(code, message):
-        fails(capsys, code, message, "--data", root, "-o", "run", *SMALL)
+    def check(message):
+        fails(capsys, 2, message, "--data", root, "-o", "run", *SMALL)
         assert files(folder) == []
 
     root = folder.parent / "none"
-    check(2, f"{root}/classes.json: No such file or directory")
+    check(f"{root}: No such file or directory")
     root = data_set()
-    os.unlink(root / "labels/val/1.png")
-    check(2, f"{root}/labels/val: no label maps for 1 of 2 photos: 1.png")
-    for index in (4, 0, 2):
-        os.unlink(root / f"labels/train/{index}.png")
-    check(2, f"{root}/labels/train: no label maps for 3 of 5 photos: 0.png, 2.png, 4.png")
     for index in range(5):
         os.unlink(root / f"images/train/{index}.png")
-    check(2, f"{root}/images/train: no images in it")
+    check(f"{root}/images/train: no images in it")
     os.rmdir(root / "images/train")
-    check(2, f"{root}/images/train: No such file or directory")
+    check(f"{root}/images/train: No such file or directory")
     (root / "classes.json").write_text("{}")
-    check(2, f"{root}/classes.json: names must be")
+    check(f"{root}/classes.json: names must be")
 
 
-@pytest.mark.parametrize("split", ["train", "val"])
-def test_bad_files_are_found_before_the_run_begins(folder, data_set, capsys, split):
+def refuses(capsys, folder, root, *messages):
+    """No run begins; a line for each of these messages, which ends with more."""
+    code, out, err = run(capsys, "--data", root, "-o", "run", *SMALL)
+    assert (code, out, files(folder)) == (1, [], [])
+    assert len(err) == len(messages) and all(line.isprintable() for line in err)
+    for line, message in zip(err, messages):
+        assert line.startswith(f"tinyfcn-train: {message}"), line
+
+
+@pytest.mark.parametrize("split, count", [("train", 5), ("val", 2)])
+def test_bad_files_are_found_before_the_run_begins(folder, data_set, capsys, split, count):
     root = data_set()
     labels, photo = root / f"labels/{split}/1.png", root / f"images/{split}/1.png"
     good = labels.read_bytes()
 
     def check(message):
-        fails(capsys, 1, message, "--data", root, "-o", "run", *SMALL)
-        assert files(folder) == []
+        refuses(capsys, folder, root, message,
+                f"1 of {count} photos of {split} cannot be used")
 
     Image.fromarray(np.full((40, 52), 2, np.uint8)).save(labels)
     check(f"{labels}: holds the label 2: neither one of the 2 classes nor 9")
@@ -391,6 +395,21 @@ def test_bad_files_are_found_before_the_run_begins(folder, data_set, capsys, spl
     labels.write_bytes(good)
     photo.write_bytes(photo.read_bytes()[:1000])
     check(f"{photo}: damaged or truncated image: ")
+    os.unlink(labels)
+    check(f"{photo}: damaged or truncated image: ")
+
+
+def test_all_bad_files_are_named(folder, data_set, capsys):
+    root = data_set()
+    for name in ("train/4", "train/0", "val/1"):
+        os.unlink(root / f"labels/{name}.png")
+    Image.fromarray(np.full((40, 52), 7, np.uint8)).save(root / "labels/train/2.png")
+    refuses(capsys, folder, root,
+            f"{root}/labels/train/0.png: No such file or directory",
+            f"{root}/labels/train/2.png: holds the label 7: ",
+            f"{root}/labels/train/4.png: No such file or directory",
+            f"{root}/labels/val/1.png: No such file or directory",
+            "3 of 5 photos of train cannot be used; 1 of 2 photos of val cannot be used")
 
 
 def test_too_few_photos(new, folder, capsys):
@@ -457,6 +476,9 @@ def test_memory_that_is_not_enough(new, capsys, monkeypatch):
     (["-o", "r"], "a new run needs --data and --output"),
     (["--resume", "r", "--epochs", "5"], "--epochs belongs to a new run"),
     (["--resume", "r", "--data", "d"], "--data belongs to a new run"),
+    (["--check"], "--check needs --data"),
+    (["--check", "-o", "r"], "--check needs --data"),
+    (["--resume", "r", "--check"], "--check belongs to a new run"),
     (["--resume", "r", "--batch-norm"], "--batch-norm belongs to a new run"),
     (["--model", "unet"], "invalid choice: 'unet'"),
     (["--model", "vgg16"], "invalid choice: 'vgg16'"),
@@ -487,7 +509,7 @@ def test_memory_that_is_not_enough(new, capsys, monkeypatch):
     (["--frobnicate"], "unrecognized arguments: --frobnicate"),
 ])
 def test_usage(folder, capsys, arguments, message):
-    if not {"--data", "-o", "--resume"} & set(arguments) and arguments:
+    if not {"--data", "-o", "--resume", "--check"} & set(arguments) and arguments:
         arguments = ["--data", "d", "-o", "r", *arguments]
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, []) and len(err) == 1

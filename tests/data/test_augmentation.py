@@ -112,6 +112,78 @@ def test_tint():
     assert np.ptp(seen, axis=1).max() > 10      # channels apart
 
 
+def turned(colour, seed=0, **options):
+    """What a flat photo of this colour becomes."""
+    photo, labels = np.full((9, 9, 3), colour, np.uint8), np.zeros((9, 9), np.uint8)
+    pixels, _ = view(photo, labels, (4, 4), seed, colour=0, **options)
+    assert (pixels == pixels[0, 0]).all()
+    return pixels[0, 0].astype(int)
+
+
+def luminance(colour):
+    return colour @ np.array([0.299, 0.587, 0.114])
+
+
+COLOURS = ([150, 100, 80], [60, 130, 90], [90, 80, 140])
+
+
+@pytest.mark.parametrize("options", [{"saturation": 0.5}, {"hue": 40},
+                                     {"saturation": 0.3, "hue": 20}])
+def test_saturation_and_hue_leave_grey_and_luminance(options):
+    seen = set()
+    for seed in range(20):
+        for grey in (0, 1, 128, 254, 255):
+            assert turned([grey] * 3, seed, **options).tolist() == [grey] * 3
+        for colour in COLOURS:
+            found = turned(colour, seed, **options)
+            seen.add(tuple(found))
+            assert luminance(found) == pytest.approx(luminance(np.array(colour)), abs=1)
+    assert len(seen) > 20
+
+
+def test_saturation_scales_the_distance_from_grey():
+    factors = []
+    for seed in range(30):
+        found = turned([150, 100, 80], seed, saturation=0.5)
+        factor = np.ptp(found) / 70
+        factors.append(factor)
+        grey = luminance(np.array([150, 100, 80]))
+        assert found == pytest.approx(grey + factor * (np.array([150, 100, 80]) - grey), abs=1.5)
+    assert 0.48 < min(factors) < 0.7 and 1.3 < max(factors) < 1.52
+
+
+def test_hue_turns_both_ways_and_no_further():
+    def angle(colour):
+        yiq = np.array([(0.596, -0.274, -0.322), (0.211, -0.523, 0.312)]) @ colour
+        return np.degrees(np.arctan2(yiq[1], yiq[0]))
+
+    for colour in COLOURS:
+        turns = [angle(turned(colour, seed, hue=30)) - angle(np.array(colour))
+                 for seed in range(30)]
+        turns = (np.array(turns) + 180) % 360 - 180
+        assert -32 < turns.min() < -15 and 15 < turns.max() < 32
+
+
+def test_saturation_and_hue_leave_the_rest_of_the_view_as_it_is():
+    photo = coordinates()
+    plain, other = (view(photo, photo[..., 0], seed=4, colour=0, **options)
+                    for options in ({}, {"saturation": 0.4, "hue": 10}))
+    assert np.array_equal(plain[1], other[1]) and not np.array_equal(plain[0], other[0])
+
+
+def test_tint_as_it_is_computed_pixel_by_pixel():
+    photo = np.random.default_rng(1).integers(0, 256, (30, 40, 3), np.uint8)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        rng.uniform(size=4)                 # scale, place, flip
+        contrast, *gains = rng.uniform(0.5, 1.5, 4)
+        shift = rng.uniform(-0.5, 0.5) * 128
+        plain, _ = view(photo, photo[..., 0], (20, 20), seed, colour=0)
+        found, _ = view(photo, photo[..., 0], (20, 20), seed, colour=0.5)
+        expected = ((plain.astype(float) - 128) * contrast + 128 + shift) * np.float32(gains)
+        assert np.array_equal(found, np.clip(expected, 0, 255).astype(np.uint8))
+
+
 def test_tint_never_wraps_around():
     photo, labels = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
     photo[:, 32:], labels[:, 32:] = 255, 1

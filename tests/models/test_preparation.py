@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tinyfcn
-from tinyfcn import models
+from tinyfcn import kernels, models
 from tinyfcn.data.images import read_photo
 from tinyfcn.data.transforms import preprocess
 from tinyfcn.graph import Graph
@@ -139,6 +139,31 @@ def test_a_size_taken_from_what_pooling_swallows(like, photo, randomize):
     assert expected.shape[1:3] == photo.shape[1:3]
     for _ in range(2):
         assert_scores(prepared.forward(photo), expected)
+
+
+@pytest.mark.parametrize("build", [models.FCN8s, models.FCN16s, models.FCN32s])
+@pytest.mark.parametrize("geometry", ["same", "caffe"])
+@pytest.mark.parametrize("upsampling", ["fixed", "learned"])
+def test_classes_are_those_of_the_scores(build, geometry, upsampling, randomize, photo):
+    """Fixed upsampling to the photo's size goes straight to the classes, others by the scores."""
+    net = build(**{**SMALL, "geometry": geometry, "upsampling": upsampling})
+    filters = {name: w.copy() for name, w in net.params.items() if name.startswith("upscore")}
+    randomize(net)
+    for name, w in filters.items():
+        net.params[name][:] = w
+    prepared = models.prepare(net)
+    ops = kernels.backend(photo)
+    for _ in range(3):
+        labels, confidence = prepared.classify(photo)
+        scores = prepared.forward(photo)
+        expected_labels, expected_confidence = ops.classify(scores)
+        # At a tie in all but rounding, either class will do.
+        assert (labels == expected_labels).mean() > 0.99
+        np.testing.assert_allclose(confidence, expected_confidence, rtol=1e-4)
+        found = np.take_along_axis(scores, labels[..., None].astype(int), axis=3)[..., 0]
+        np.testing.assert_allclose(found, scores.max(axis=3), rtol=1e-4, atol=1e-4)
+    labels, _ = net.classify(photo)
+    assert (labels == expected_labels).mean() > 0.99
 
 
 def test_weights_are_held_once(photo):

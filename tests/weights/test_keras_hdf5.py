@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tinyfcn import weights
-from tinyfcn.weights import hdf5_file, tensors
+from tinyfcn.weights import tensors
 from tinyfcn.weights.layouts import recognise
 
 NAMES = [f"block{block}_conv{i}" for block, count in enumerate((2, 2, 3, 3, 3), 1)
@@ -89,7 +89,6 @@ def test_keras_3(tmp_path, vgg16, same):
 
 def test_large_datasets_are_mapped_and_compressed_ones_wait_outside_of_memory(
         tmp_path, monkeypatch):
-    monkeypatch.setattr(hdf5_file, "SPOOL_BYTES", 10_000)
     monkeypatch.setattr(tensors, "SPOOL_BYTES", 10_000)
     array = np.random.default_rng(0).standard_normal((500, 70))
     with h5py.File(tmp_path / "a.h5", "w", userblock_size=512) as file:

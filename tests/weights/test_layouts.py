@@ -341,7 +341,7 @@ class Watched:
 
 @pytest.mark.parametrize("file", ["caffe-vgg", "caffe-vgg, of 2014", "tensorflow-vgg"])
 def test_the_largest_layer_is_converted_slice_by_slice(monkeypatch, file):
-    monkeypatch.setattr(conversion, "SLICE", 4000)
+    monkeypatch.setattr(conversion, "SLICE_BYTES", 4000)
     own = vgg()
     name, order = FILES[file]
     tensors = {key: Watched(array) for key, array in stored(own, name, **order).items()}

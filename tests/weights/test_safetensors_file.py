@@ -1,5 +1,7 @@
 """safetensors: what the library writes comes back; what lies is refused."""
 import json
+import os
+import stat
 import struct
 import subprocess
 import sys
@@ -130,3 +132,12 @@ def test_without_the_library_the_file_is_refused_with_a_hint(tmp_path):
     result = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True,
                             text=True)
     assert "pip install tinyfcn[safetensors]" in result.stdout, result.stderr
+
+
+def test_what_is_written_has_the_permissions_of_any_new_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        weights.write(tmp_path / "a.safetensors", {"x": np.ones(2)}, {})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(tmp_path / "a.safetensors").st_mode) == 0o640

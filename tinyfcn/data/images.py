@@ -39,7 +39,8 @@ _WHITE_IS_ZERO = 0
 _BAND = 256                         # rows converted at a time, to need little memory
 
 _log = logging.getLogger(__name__)
-_opening = threading.Lock()
+# Held by whoever opens an image with warnings caught, which Python does for all threads at once.
+opening = threading.Lock()
 
 
 class ImageError(ValueError):
@@ -73,27 +74,33 @@ def read_photo(path):
     """
     check_file(path)
     try:
-        with open(path, "rb") as file:
-            image = _open(file)
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ImageError(f"declares {width:,} x {height:,} pixels; "
-                                 f"at most {MAX_PIXELS:,} are read")
-            image.load()
-            photo = _upright(_to_rgb(image), _orientation(image, path))
-            if _has_more_frames(image):
-                _log.warning("%s: holds several frames or pages; the first is used",
-                             printable(path))
-            return np.ascontiguousarray(photo)
-    except ImageError as error:
-        raise ImageError(f"{printable(path)}: {error}") from None
-    except MemoryError:
-        raise ImageError(f"{printable(path)}: not enough memory to decode it") from None
-    except PermissionError as error:
+        file = open(path, "rb")
+    except OSError as error:
         raise ImageError(f"{printable(path)}: {error.strerror}") from None
+    with file:
+        return decode_photo(file, path)
+
+
+def decode_photo(file, name):
+    """The photo in a binary file, as `read_photo` gives it; errors begin with `name`."""
+    try:
+        image = _open(file)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ImageError(f"declares {width:,} x {height:,} pixels; "
+                             f"at most {MAX_PIXELS:,} are read")
+        image.load()
+        photo = _upright(_to_rgb(image), _orientation(image, name))
+        if _has_more_frames(image):
+            _log.warning("%s: holds several frames or pages; the first is used", printable(name))
+        return np.ascontiguousarray(photo)
+    except ImageError as error:
+        raise ImageError(f"{printable(name)}: {error}") from None
+    except MemoryError:
+        raise ImageError(f"{printable(name)}: not enough memory to decode it") from None
     except Exception as error:      # damaged bytes make decoders raise errors of almost any type
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageError(f"{printable(path)}: damaged or truncated image: {reason}") from error
+        raise ImageError(f"{printable(name)}: damaged or truncated image: {reason}") from error
 
 
 def check_file(path):
@@ -162,7 +169,7 @@ def scale_to_8_bits(values, full_range=None):
 def _open(file):
     # The filter of warnings belongs to the whole process: it is replaced for as short as the
     # header takes to read, and by one thread at a time.
-    with _opening, warnings.catch_warnings():
+    with opening, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             return Image.open(file, formats=FORMATS)

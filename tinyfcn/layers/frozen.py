@@ -72,3 +72,9 @@ class Interpolation(Layer):
         if keep:
             raise ValueError("a net that is prepared for inference cannot be trained")
         return backend(x).interpolate(x, self.rows, self.columns, output_size=size, **self.geometry)
+
+    def classify(self, x, size):
+        """The best class at each pixel of the output and its probability, without the scores."""
+        return backend(x).interpolate_classify(
+            x, self.rows, self.columns, output_size=size, **self.geometry
+        )

@@ -3,7 +3,7 @@
 import threading
 
 from ..arrays import to_host
-from ..graph import Graph
+from ..graph import DATA, Graph
 from ..layers import (
     Convolution,
     Dropout,
@@ -37,6 +37,14 @@ class PreparedGraph(Graph):
             for layer in sorted(waiting, key=lambda layer: -layer.params["weights"].size):
                 layer.prepare()
         return super().forward(x, keep, outputs)
+
+    def classify(self, x):
+        """As `Graph.classify`; where the last layer interpolates, its scores are never written."""
+        last = self.nodes[-1]
+        if not isinstance(last.layer, Interpolation) or last.size_like != DATA:
+            return super().classify(x)
+        source = last.inputs[0]
+        return last.layer.classify(self.forward(x, outputs=[source])[source], x.shape[1:3])
 
 
 def prepare(net):

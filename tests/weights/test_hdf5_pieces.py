@@ -1,0 +1,101 @@
+"""Compressed HDF5 datasets of all shapes, read piece by piece."""
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+
+from tinyfcn import weights
+from tinyfcn.weights import WeightsError, hdf5_pieces, hdf5_safety, tensors
+
+SHAPE = (50, 7, 11)
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    monkeypatch.setattr(hdf5_pieces, "SLICE_BYTES", 1000)
+    monkeypatch.setattr(tensors, "SPOOL_BYTES", 500)
+
+
+@pytest.fixture
+def array():
+    return np.random.default_rng(0).integers(-9, 9, SHAPE).astype(np.float32)
+
+
+@pytest.mark.parametrize("options", [
+    {"chunks": SHAPE}, {"chunks": SHAPE, "shuffle": True},
+    {"chunks": (20, 7, 11), "shuffle": True},  # the last one reaches beyond the end
+    {"chunks": (50, 7, 2)}, {"chunks": (1, 1, 1)}, {"chunks": (3, 7, 11)}, {"chunks": (50, 1, 11)},
+    {"chunks": SHAPE, "fletcher32": True}, {"chunks": SHAPE, "compression": None},
+    {"chunks": SHAPE, "compression": None, "shuffle": True},
+    {"chunks": (64, 8, 12), "maxshape": (None, None, None), "shuffle": True},
+])
+@pytest.mark.parametrize("dtype", ["f4", ">f8", "i2"])
+def test_the_numbers_are_those_that_were_written(tmp_path, array, options, dtype):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=array.astype(dtype), **{"compression": 6, **options})
+    read = weights.read(path)["x"]
+    np.testing.assert_array_equal(read, array)
+    assert read.dtype == np.dtype(dtype).newbyteorder("=")
+    out = np.zeros(SHAPE)
+    weights.read_into(path, {"x": out})
+    np.testing.assert_array_equal(out, array)
+
+
+def test_pieces_cover_a_dataset_once_and_are_small(tmp_path, array):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        whole = file.create_dataset("x", data=array, chunks=SHAPE, compression=1, shuffle=True)
+        rows = file.create_dataset("y", data=array, chunks=(3, 7, 11), compression=1)
+        plain = file.create_dataset("z", data=array)
+        file.flush()
+        for dataset, most in (whole, 1000), (rows, 1000), (plain, 1000):
+            covered = np.zeros(SHAPE, int)
+            for place, piece in hdf5_pieces.pieces(tmp_path / "a.h5", "x", dataset):
+                covered[place] += 1
+                assert piece.nbytes <= most
+                np.testing.assert_array_equal(piece, array[place])
+            assert (covered == 1).all()
+
+
+def test_chunks_that_are_not_stored_or_not_compressed(tmp_path, array):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", SHAPE, "f4", chunks=(25, 7, 11), compression=1, fillvalue=3)
+        file["x"][25:] = array[25:]
+        plain = file.create_dataset("y", SHAPE, "f4", chunks=SHAPE, compression=1)
+        plain.id.write_direct_chunk((0, 0, 0), array.tobytes(), filter_mask=1)
+        file["z"] = array
+    read = weights.read(path)
+    assert (read["x"][:25] == 3).all()
+    np.testing.assert_array_equal(read["x"][25:], array[25:])
+    np.testing.assert_array_equal(read["y"], array)
+
+
+def test_behind_a_user_block(tmp_path, array):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file.create_dataset("x", data=array, chunks=SHAPE, compression=1)
+    np.testing.assert_array_equal(weights.read(path)["x"], array)
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda data: data[:-9], r"the compressed data are cut off"),
+    (lambda data: data[:30] + bytes(20) + data[50:], r"Error -3|invalid|than its shape takes"),
+    (lambda data: zlib.compress(bytes(range(256)) * 60), r"less data than its shape takes"),
+    (lambda data: zlib.compress(bytes(100_000)), r"more data than its shape takes"),
+])
+def test_a_damaged_chunk_is_refused(tmp_path, array, monkeypatch, change, message):
+    # Else another process comes upon it, through libhdf5: there nothing is as small as here.
+    monkeypatch.setattr(hdf5_safety, "_check_before_opening", lambda path: None)
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        x = file.create_dataset("x", data=array, chunks=SHAPE, compression=1)
+        data = x.id.read_direct_chunk((0, 0, 0))[1]
+        x.id.write_direct_chunk((0, 0, 0), change(data))
+    out = np.zeros(SHAPE)
+    for read in weights.read, lambda path: weights.read_into(path, {"x": out}):
+        with pytest.raises(WeightsError, match=message) as caught:
+            read(path)
+        assert str(caught.value).startswith(f"{path}: ")
+    assert not out.any()

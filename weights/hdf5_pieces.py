@@ -1,0 +1,117 @@
+"""Reads HDF5 datasets piece by piece: a tensor may be most of a net, and compressed.
+
+libhdf5 unpacks a compressed chunk whole, each time that a part of it is read, and holds it packed
+beside that. So pieces are whole chunks; one that is too large for a piece is unpacked here, as a
+stream.
+"""
+import itertools
+import math
+import zlib
+
+import h5py
+import numpy as np
+
+from tinyfcn.weights.tensors import (
+    BLOCK_BYTES, SLICE_BYTES, forget, gather, native, short)
+
+DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
+
+
+def pieces(path, name, dataset):
+    """Read a dataset piece by piece.
+
+    Parameters
+    ----------
+    path : str or path-like
+        Of its file.
+    name : str
+        For messages.
+    dataset : h5py.Dataset
+
+    Yields
+    ------
+    (place, array)
+        A tuple of slices, and the numbers there in the machine's byte order. Pieces take some
+        `SLICE_BYTES`, but where a chunk is larger and stored in a way that only libhdf5 unpacks
+        (with a checksum, or behind a user block).
+
+    Raises
+    ------
+    Errors of h5py and zlib, where the data are damaged.
+    """
+    shape, itemsize = dataset.shape, dataset.dtype.itemsize
+    filters = dataset.id.get_create_plist().get_nfilters()
+    chunk = dataset.chunks if filters else (1,) * len(shape)
+    for place in _places(shape, chunk, itemsize):
+        if filters and math.prod(_sizes(place)) * itemsize > SLICE_BYTES:
+            yield from _large_chunk(path, name, dataset, place)
+        else:
+            yield place, native(np.asarray(dataset[place]))
+
+
+def _places(shape, chunk, itemsize):
+    """Boxes of whole chunks, of `SLICE_BYTES` or one chunk, that cover a shape."""
+    box = list(chunk)
+    for axis in reversed(range(len(shape))):
+        box[axis] *= max(1, SLICE_BYTES // (math.prod(box) * itemsize))
+        if box[axis] < shape[axis]:
+            break
+        box[axis] = max(1, shape[axis])
+    starts = itertools.product(*map(range, [0] * len(shape), shape, box))
+    for start in starts:
+        yield tuple(slice(at, min(at + n, end)) for at, n, end in zip(start, box, shape))
+
+
+def _sizes(place):
+    return [part.stop - part.start for part in place]
+
+
+def _large_chunk(path, name, dataset, place):
+    """The pieces of one chunk."""
+    plist = dataset.id.get_create_plist()
+    stored = dataset.id.get_chunk_info_by_coord(tuple(part.start for part in place))
+    # A chunk may do without some of the filters.
+    filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())
+               if not stored.filter_mask >> i & 1]
+    row = math.prod(dataset.chunks[1:])
+    step = max(1, SLICE_BYTES // (row * dataset.dtype.itemsize))
+    first, *others = place
+    if stored.byte_offset is None or not filters:
+        # Not stored at all, or as it is: any part can be read alone.
+        chunk = None
+    elif filters in ([DEFLATE], [SHUFFLE, DEFLATE]) and not dataset.file.userblock_size:
+        chunk = _unpack(path, name, dataset, stored, SHUFFLE in filters)
+    else:
+        yield place, native(np.asarray(dataset[place]))
+        return
+    for start in range(first.start, first.stop, step):
+        part = slice(start, min(start + step, first.stop)), *others
+        if chunk is None:
+            yield part, native(np.asarray(dataset[part]))
+            continue
+        at = start - first.start
+        numbers = np.ascontiguousarray(chunk[at * row:(at + step) * row]).view(dataset.dtype)
+        numbers = numbers.reshape(-1, *dataset.chunks[1:])[tuple(map(slice, _sizes(part)))]
+        forget(chunk)
+        yield part, native(numbers)
+
+
+def _unpack(path, name, dataset, stored, shuffled):
+    """The bytes of a chunk, (numbers, bytes of each), in a temporary file."""
+    def blocks():
+        inflater, left = zlib.decompressobj(), stored.size
+        with open(path, "rb") as stream:
+            stream.seek(stored.byte_offset)
+            while left and (data := stream.read(min(left, BLOCK_BYTES))):
+                left -= len(data)
+                while data:
+                    yield inflater.decompress(data, BLOCK_BYTES)
+                    data = inflater.unconsumed_tail
+        if not inflater.eof:
+            raise zlib.error("the compressed data are cut off")
+
+    shape = math.prod(dataset.chunks), dataset.dtype.itemsize
+    # Shuffled are the first bytes of all numbers, then the second ones.
+    shape = shape[::-1] if shuffled else shape
+    chunk = gather(path, short(name), blocks(), np.dtype(np.uint8), shape)
+    return chunk.T if shuffled else chunk
