@@ -1,30 +1,114 @@
 #!/usr/bin/env bash
 # All that only a GPU can tell, in one call of a few minutes: the kernels and nets on it against the
-# CPU, gradient checks, then figures against PyTorch. Prints figures as Markdown; its exit status
-# says whether all tests passed. Needs an NVIDIA GPU, Python >= 3.10 (PYTHON names another) and
-# either an environment with tinyfcn[cuda,test] and PyTorch (USE_CURRENT=1) or a package index.
-set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# CPU, gradient checks, then figures against PyTorch. Its exit status: 0 all passed, 1 something
+# failed, 2 it could not begin.
+#
+# Needs an NVIDIA GPU and Python >= 3.10 (PYTHON names another) with NumPy, Numba, numba-cuda,
+# Pillow, h5py and pytest, and PyTorch to compare with. tinyfcn need not be installed. What is missing
+# is taken from the wheels in the folder WHEELS, if that is set, else from a package index.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
 say() { printf '== %s\n' "$*" >&2; }
 
+scratch=$(mktemp -d) || exit 2
+trap 'rm -rf "$scratch"' EXIT
 python=${PYTHON:-python3}
-if [ "${USE_CURRENT:-}" != 1 ]; then
-    say "environment"
-    scratch=$(mktemp -d)
-    trap 'rm -rf "$scratch"' EXIT
-    "$python" -m venv "$scratch"
-    python=$scratch/bin/python
-    "$python" -m pip install --quiet -e '.[cuda,test]' torch >&2
+unset NUMBA_ENABLE_CUDASIM NUMBA_DISABLE_CUDA
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
+
+missing() {
+    "$python" - <<'PYTHON'
+from importlib.util import find_spec
+
+packages = {"numpy": "numpy", "numba": "numba", "numba_cuda": "numba-cuda", "PIL": "pillow",
+            "h5py": "h5py", "pytest": "pytest"}
+print(*(name for module, name in packages.items() if find_spec(module) is None))
+PYTHON
+}
+
+if [ -n "${WHEELS:-}" ]; then
+    site=$scratch/site
+    "$python" -m pip install --quiet --no-index --no-deps --target "$site" "$WHEELS"/*.whl || exit 2
+    # numba-cuda takes the place of numba.cuda by a .pth file, which only a site's folder may have.
+    printf 'import site\nsite.addsitedir(%s)\n' "'$site'" > "$site/sitecustomize.py"
+    export PYTHONPATH=$site:$PYTHONPATH
 fi
-unset NUMBA_ENABLE_CUDASIM
+lacking=$(missing) || exit 2
+if [ -n "$lacking" ]; then
+    say "$lacking: missing, taken from a package index"
+    "$python" -m venv "$scratch/venv" || exit 2
+    python=$scratch/venv/bin/python
+    if ! "$python" -m pip install --quiet ".[cuda,test]" torch >&2; then
+        say "no package index: carry wheels of $lacking and name their folder with WHEELS"
+        exit 2
+    fi
+fi
+"$python" - >&2 <<'PYTHON' || exit 2
+import importlib.metadata
+import sys
+
+from tinyfcn import arrays
+
+try:
+    print("==", arrays.describe(arrays.find("cuda")))
+except arrays.DeviceError as error:
+    sys.exit(f"== no usable GPU: {error}")
+versions = []
+for name in "numpy", "numba", "numba-cuda", "cuda-core", "cuda-bindings", "torch":
+    try:
+        versions.append(f"{name} {importlib.metadata.version(name)}")
+    except importlib.metadata.PackageNotFoundError:
+        versions.append(f"no {name}")
+print("==", ", ".join(versions), "(tried with numba-cuda 0.30.4)")
+PYTHON
 
 failed=0
-say "kernels against plain loops, nets against the CPU"
-"$python" -m pytest -q -p no:cacheprovider tests/cuda/device_kernels.py tests/cuda/device_nets.py \
-    || failed=1
-say "gradients against the CPU's"
-"$python" -m tinyfcn.gradcheck --device cuda | tail -n 1 || failed=1
-say "figures"
-"$python" tests/cuda/figures.py || failed=1
-exit $failed
+# Runs a step, at most so many seconds; the others follow whatever becomes of it.
+step() {
+    local what=$1 limit=$2 began=$SECONDS status=0
+    shift 2
+    say "$what"
+    timeout --kill-after=10 "$limit" "$@" || status=$?
+    if [ "$status" != 0 ]; then
+        failed=1
+        say "$what: FAILED with exit status $status"
+    fi
+    say "$what: $((SECONDS - began)) s"
+}
+
+# Each kernel is compiled for this GPU once, by many processes.
+compile() {
+    local jobs=() share status=0 shares
+    shares=$(($(nproc) < 8 ? $(nproc) : 8))
+    for ((share = 0; share < shares; share++)); do
+        timeout 240 "$python" tests/cuda/compiled_kernels.py --here "$share" "$shares" &
+        jobs+=($!)
+    done
+    for share in "${jobs[@]}"; do
+        wait "$share" || status=1
+    done
+    return "$status"
+}
+
+say "compiling"
+compile || { failed=1; say "compiling: FAILED"; }
+step "kernels against plain loops" 200 "$python" -m pytest -q -p no:cacheprovider \
+    tests/cuda/device_kernels.py
+step "what it aims at" 150 "$python" -m tinyfcn.benchmark --device cuda --aims --repeat 7
+precisions=$("$python" - <<'PYTHON'
+from tinyfcn.kernels import devices
+
+gpu = devices.usable_gpus()[int(devices.find("cuda").partition(":")[2])]
+print("float32 tf32 bf16" if gpu.capability >= (8, 0) else "float32")
+PYTHON
+)
+for precision in $precisions; do
+    step "layer by layer, $precision" 60 "$python" -m tinyfcn.benchmark --device cuda \
+        --precision "$precision" --layers --repeat 7
+done
+step "nets against the CPU" 200 "$python" -m pytest -q -p no:cacheprovider \
+    tests/cuda/device_nets.py tests/cuda/device_benchmark.py
+step "gradients against the CPU's" 200 bash -c '"$1" -m tinyfcn.gradcheck --device cuda > "$2"
+    status=$?; grep -B 1 WRONG "$2"; tail -n 1 "$2"; exit $status' - "$python" "$scratch/gradients"
+exit "$failed"

@@ -5,7 +5,7 @@ import types
 import numpy as np
 import pytest
 
-from tinyfcn import arrays, evaluate, gradcheck, segment, train
+from tinyfcn import arrays, benchmark, classify, evaluate, gradcheck, photos, segment, train
 from tinyfcn.kernels import devices
 
 
@@ -127,6 +127,8 @@ COMMANDS = {
     train: ["--data", "data", "-o", "out"],
     evaluate: ["--data", "data"],
     gradcheck: ["--layer", "Add"],
+    classify: ["photo.png", "--weights", "net.h5", "--heatmap", "cat", "-o", "out"],
+    benchmark: ["--peers", "none"],
 }
 
 
@@ -151,7 +153,7 @@ def test_commands_with_another_device(command, capsys):
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("command", [segment, train, evaluate],
+@pytest.mark.parametrize("command", [segment, train, evaluate, classify, benchmark],
                          ids=lambda command: command.PROGRAM)
 def test_precision_needs_a_gpu(command, capsys):
     arguments = [*COMMANDS[command], "--device", "cpu", "--precision", "tf32"]
@@ -174,6 +176,14 @@ def test_what_a_gpu_says_while_it_runs_is_one_line(error, message, monkeypatch, 
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"{gradcheck.PROGRAM}: {message}\n"
+
+
+def test_a_gpu_that_is_gone_is_not_asked_for_the_next_photo():
+    def fail(job):
+        raise arrays.DeviceError("cuda:0 failed: gone")
+
+    with pytest.raises(arrays.DeviceError, match="^cuda:0 failed: gone$"):
+        photos.do("program", photos.Job("photo.png", "photo"), fail)
 
 
 def test_arrays_of_the_host_stay_where_they_are():

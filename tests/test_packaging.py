@@ -31,13 +31,13 @@ LEVELS = (
      "runs"),
     ("benchmarks", "checking", "confusion", "panels", "photos", "reports", "segmenters"),
     ("comparison", "curves", "stages", "tasks", "training", "training_options"),
-    ("classify", "segment", "train", "evaluate", "gradcheck", "benchmark"),
+    ("classify", "segment", "train", "evaluate", "gradcheck", "benchmark", "weight_files"),
+    ("__main__",),
 )
-COMMANDS = LEVELS[-1]
+COMMANDS = LEVELS[-2]
 LEVEL = {name: i for i, names in enumerate(LEVELS) for name in names}
-# The module of each command; that of a package is no part of what the package is used for.
-PROGRAMS = {name: f"tinyfcn.{name}" for name in COMMANDS} | {"weights": "tinyfcn.weights.__main__"}
-LEVEL["__main__"] = LEVEL[COMMANDS[0]]
+# The module of each command. `python -m tinyfcn.weights` runs a package, whose name is taken.
+PROGRAMS = {name.replace("weight_files", "weights"): f"tinyfcn.{name}" for name in COMMANDS}
 
 
 def listed(section, option):
@@ -131,8 +131,8 @@ def test_imports_flow_one_way():
     for name, path in modules().items():
         if name == "tinyfcn":
             continue
-        component = "__main__" if name in PROGRAMS.values() and name.endswith("__main__") \
-            else name.split(".")[1]
+        # A package's command is no part of what the package is used for.
+        component = "__main__" if name.endswith(".__main__") else name.split(".")[1]
         for target in imports(name, path):
             parts = target.split(".")
             other = parts[1] if len(parts) > 1 else ""

@@ -1,8 +1,9 @@
 """Time a net and the matrix product, side by side with others: `python -m tinyfcn.benchmark`
 
 A net runs against the same net in PyTorch, ONNX Runtime, OpenVINO and ncnn, the matrix product
-against NumPy's on the sizes of the net's layers: same weights, same threads, in turns. Results are
-compared first. A ratio is the other's time divided by ours: above 1, tinyfcn is faster. Exit codes:
+against NumPy's on the sizes of the net's layers: same weights, same threads, in turns. On a GPU,
+with --device cuda, it is PyTorch with cuDNN and cuBLAS. Results are compared first. A ratio is the
+other's time divided by ours: above 1, tinyfcn is faster. Exit codes:
 0 fine, 1 results differ or memory ran out, 2 usage, 130 interrupted.
 """
 
@@ -32,40 +33,66 @@ def main(argv=None):
 
 
 def _run(options):
-    competitors, hints = _competitors(options.peers)
+    device = _device(options)
+    competitors, hints = _competitors(options.peers, device)
     try:
         with machine.threads(options.threads, "torch" in competitors):
-            found = _measure(options, competitors)
+            found = _measure(options, competitors, device)
     except (MemoryError, RuntimeError) as error:
-        # PyTorch has no type of its own for it.
-        if isinstance(error, RuntimeError) and "not enough memory" not in str(error):
+        if not machine.is_shortage(error):
             raise
-        message = "not enough memory: choose a smaller --size, --batch or --width"
+        message = f"{console.memory_shortage(error)}: choose a smaller --size, --batch or --width"
         raise console.CommandError(message, console.FAILED) from None
     found["hints"] = hints
     text = json.dumps(found, indent=2, allow_nan=False) if options.json else report.text(found)
     return console.DONE if console.print_result(PROGRAM, text) else console.FAILED
 
 
-def _competitors(asked):
-    """The peers to compare with, and a line for each that is not installed."""
-    wanted = list(peers.NAMES) if asked is None else asked
+def _device(options):
+    """The device that the options name, ready for use."""
+    # What sets threads has to come before NumPy's import.
+    if options.device == "cpu" and options.precision == "float32":
+        return "cpu"
+    device = console.use_device(options)
+    for name in ("memory", "compile"):
+        if getattr(options, name) and device != "cpu":
+            raise console.CommandError(f"--{name} is for the CPU alone", console.USAGE)
+    return device
+
+
+def _competitors(asked, device):
+    """The peers to compare with, and a line for each that cannot be compared with."""
+    if asked is None:
+        wanted = list(peers.NAMES) if device == "cpu" else ["torch"]
+    else:
+        wanted = asked
+    if device != "cpu" and set(wanted) - {"torch"}:
+        raise console.CommandError(
+            f"--device {device} compares with torch alone, not {','.join(wanted)}", console.USAGE)
     lacking = {peer: peers.missing(peer) for peer in wanted}
     hints = [f"{peers.NAMES[peer]} is not installed: pip install {' '.join(modules)} (or tinyfcn's "
              "extra 'benchmark') to compare with it"
              for peer, modules in lacking.items() if modules]
     competitors = [peer for peer in wanted if not lacking[peer]]
+    if device != "cpu" and competitors:
+        from .peers import pytorch
+
+        reason = pytorch.lacks_gpu(device)
+        if reason is not None:
+            hints.append(f"not compared with PyTorch on {device}: {reason}")
+            competitors = []
     if asked and not competitors:
         raise console.CommandError(hints[0], console.USAGE)
     return competitors, hints
 
 
-def _measure(options, competitors):
+def _measure(options, competitors, device):
     """All figures, as they go into the JSON report."""
     arguments = {
         "classes": options.classes,
         "width": options.width,
         "fc_channels": options.fc_channels,
+        "batch_norm": options.batch_norm,
         # Both drop nothing, since they would not drop the same.
         "dropout": 0.0,
         "init": "scratch",
@@ -73,17 +100,27 @@ def _measure(options, competitors):
     }
     found = dict.fromkeys(("machine", "versions", "net", "first_run_seconds", "inference",
                            "training", "matrix_products", "layers", "compile", "aims"))
-    found["machine"] = machine.describe(options.threads)
-    found["versions"] = machine.versions(competitors)
-    if options.aims:
+    if device == "cpu":
+        found["machine"] = machine.describe(options.threads)
+    else:
+        from .benchmarks import gpu
+
+        found["machine"] = gpu.describe(device, options.precision)
+    found["versions"] = machine.versions(competitors, device)
+    if options.aims and device != "cpu":
+        found["aims"] = gpu.aims(arguments, bool(competitors), options.repeat, device, options.seed)
+    elif options.aims:
         from .benchmarks.aims import aims
 
         found["aims"] = aims(arguments, competitors, options.repeat, options.threads, options.seed)
     else:
         if options.model == "vgg16":
             arguments["input_size"] = options.size[0]
-        found.update(_measure_net(options, arguments, competitors,
-                                  found["machine"]["peak_gflops"]))
+        with contextlib.ExitStack() as stack:
+            if device != "cpu":
+                stack.enter_context(
+                    gpu.precision_of_all(options.precision, device, bool(competitors)))
+            found.update(_measure_net(options, arguments, competitors, device, found["machine"]))
     if options.compile:
         from .benchmarks.processes import compile_times
 
@@ -93,19 +130,20 @@ def _measure(options, competitors):
     return found
 
 
-def _measure_net(options, arguments, competitors, peak):
+def _measure_net(options, arguments, competitors, device, about):
     """The figures of one net."""
     import numpy as np
 
     from . import models
+    from .arrays import to_device, to_host
     from .benchmarks.aims import memory
     from .benchmarks.inference import inference, prepare
     from .benchmarks.layers import layers
-    from .benchmarks.products import matrix_products
+    from .benchmarks.products import matrix_products, square_product
     from .benchmarks.training import training
     from .benchmarks.work import work_of
 
-    with_torch = "torch" in competitors
+    with_torch, on_cpu = "torch" in competitors, device == "cpu"
     net = models.BY_NAME[options.model](**arguments)
     rng = np.random.default_rng(options.seed)
     shape = options.batch, *options.size, 3
@@ -113,8 +151,10 @@ def _measure_net(options, arguments, competitors, peak):
     works = work_of(net, shape)
 
     _log.info("first run")
+    prepared = prepare(net, device)
     began = time.perf_counter()
-    prepare(net).forward(x)
+    to_host(prepared.forward(to_device(x, device)))
+    del prepared
     first_run = time.perf_counter() - began
     found = {
         "net": {
@@ -127,15 +167,19 @@ def _measure_net(options, arguments, competitors, peak):
         },
         # With compiling kernels, or loading those that an earlier process compiled.
         "first_run_seconds": first_run,
-        "inference": inference(net, x, options.repeat, competitors, options.threads),
-        "matrix_products": matrix_products(net, works, options.repeat, rng),
+        "inference": inference(net, x, options.repeat, competitors, options.threads, device,
+                               options.precision),
+        "matrix_products": (
+            matrix_products(net, works, options.repeat, rng) if on_cpu else
+            square_product(options.repeat, rng, with_torch, device, options.precision)),
     }
     if options.layers:
-        found["layers"] = layers(net, x, works, options.repeat, with_torch, peak)
+        found["layers"] = layers(net, x, works, options.repeat, with_torch, about["peak_gflops"],
+                                 device, about.get("bandwidth"))
     if options.train:
-        found["training"] = training(net, x[:1], options.repeat, with_torch, rng)
-        found["training"]["gflop"] = sum(
-            work.gflop * work.passes for _, work in works.values()) / options.batch
+        found["training"] = training(net, x, options.repeat, with_torch, rng, device,
+                                     options.precision)
+        found["training"]["gflop"] = sum(work.gflop * work.passes for _, work in works.values())
     for what in ("inference", "training"):
         if found.get(what):
             train = what == "training"
@@ -146,10 +190,9 @@ def _measure_net(options, arguments, competitors, peak):
 
 
 def _network(options, arguments, train):
-    """What a process of its own needs to build the net; a step of training takes one image."""
-    batch = 1 if train else options.batch
-    return {"model": options.model, "options": arguments, "shape": (batch, *options.size, 3),
-            "train": train}
+    """What a process of its own needs to build the net."""
+    shape = options.batch, *options.size, 3
+    return {"model": options.model, "options": arguments, "shape": shape, "train": train}
 
 
 # ---- the command line
@@ -168,13 +211,14 @@ def _parse(argv):
     parser.add_argument("--size", type=_size, metavar="HxW",
                         help="of the image (default: 375x500; 224x224 for vgg16)")
     parser.add_argument("--batch", type=count, metavar="N",
-                        help="images at a time in inference (default: 1)")
+                        help="images at a time (default: 1)")
     parser.add_argument("--classes", type=console.number(int, 1, MOST_CLASSES), default=21,
                         metavar="N", help="default: 21")
     parser.add_argument("--width", type=console.number(float, 0, 100, above=True), default=1.0,
                         metavar="W", help="scales the channels of VGG's blocks (default: 1)")
     parser.add_argument("--fc-channels", type=count, default=4096, metavar="N",
                         help="of fc6 and fc7 (default: 4096)")
+    parser.add_argument("--batch-norm", action="store_true", help="after each convolution of VGG")
     parser.add_argument("--threads", type=console.number(int, 1, machine.cores()), metavar="N",
                         help="default: all cores")
     parser.add_argument("--peers", type=_peers, metavar="NAMES",
@@ -183,17 +227,19 @@ def _parse(argv):
     parser.add_argument("--repeat", type=count, default=5, metavar="N",
                         help="timed runs of each, fewer where they take long (default: 5)")
     parser.add_argument("--train", action="store_true",
-                        help="time a step of training too: forward, backward, SGD with momentum, "
-                             "on one image")
+                        help="time a step of training too: forward, backward, SGD with momentum")
     parser.add_argument("--layers", action="store_true",
-                        help="show each layer: time, speed, algorithm, the cost model's prediction")
+                        help="show each layer: time, speed, algorithm, the cost model's "
+                             "prediction; on a GPU what limits it")
     parser.add_argument("--memory", action="store_true",
                         help="show the peak memory of tinyfcn and of PyTorch")
     parser.add_argument("--compile", action="store_true",
                         help="show how long each kernel compiles, with an empty cache")
     parser.add_argument("--aims", action="store_true",
                         help="instead measure all that tinyfcn aims at: several sizes, training, "
-                             "memory and starting; takes about ten minutes")
+                             "memory and starting, or all that it aims at on a GPU; takes about "
+                             "ten minutes")
+    console.add_device_options(parser, default="cpu")
     parser.add_argument("--json", action="store_true", help="print all figures as JSON")
     parser.add_argument("--seed", type=console.number(int, 0), default=0, metavar="N",
                         help="of the random numbers (default: 0)")

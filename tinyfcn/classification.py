@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from tinyfcn import kernels
+from tinyfcn.arrays import to_device, to_host
 from tinyfcn.data.images import read_photo
 from tinyfcn.data.transforms import preprocess
 from tinyfcn.models import convolutionalize, prepare
@@ -20,7 +21,8 @@ class Classifier:
     Parameters
     ----------
     net : Graph
-        A classifier, such as LeNet, CaffeNet or VGG16, for colour photos or for grey ones.
+        A classifier, such as LeNet, CaffeNet or VGG16, for colour photos or for grey ones, on any
+        device.
 
     Raises
     ------
@@ -100,8 +102,8 @@ class Classifier:
 
     def _probabilities(self, photo):
         x = preprocess(photo, self.preprocessing, self.dtype)
-        scores = self.net.forward(x[None])
-        probabilities = kernels.backend(scores).softmax(scores)[0]
+        scores = self.net.forward(to_device(x[None], self.net.device))
+        probabilities = to_host(kernels.backend(scores).softmax(scores))[0]
         if not np.isfinite(probabilities).all():
             raise ValueError("the net's scores for this photo are not finite")
         return probabilities

@@ -100,6 +100,7 @@ def _run(options):
 
 
 def _classify_all(options):
+    device = console.use_device(options)
     suffixes = () if options.heatmap is None else (SUFFIX,)
     jobs, failures = photos.find(options.photos, options.output or os.curdir, suffixes)
     if jobs:
@@ -112,6 +113,8 @@ def _classify_all(options):
         return console.FAILED
 
     classifier, about, names = _load(options, weights)
+    if device != "cpu":
+        classifier.net.to(device)
     index = None
     if options.heatmap is not None:
         try:
@@ -255,6 +258,7 @@ def _parse(argv):
                              "current one)")
     parser.add_argument("--alpha", type=console.number(float, 0, 1), default=0.6, metavar="A",
                         help="weight of the colours in the heat map, 0..1 (default: 0.6)")
+    console.add_device_options(parser)
     talk = parser.add_mutually_exclusive_group()
     talk.add_argument("-q", "--quiet", action="store_true",
                       help="say nothing but results, warnings and errors")

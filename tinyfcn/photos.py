@@ -163,12 +163,15 @@ def do(program, job, work, quiet=False):
     bool
         Whether that worked; if not, a line on stderr says why.
     """
+    from tinyfcn.arrays import DeviceError
     from tinyfcn.data.errors import DataError
     from tinyfcn.data.images import ImageError, printable
 
     name = printable(job.photo)
     try:
         text = work(job)
+    except DeviceError:  # nothing will work any more
+        raise
     except (DataError, ImageError) as error:
         console.say(f"{program}: {error}")
     except MemoryError as error:

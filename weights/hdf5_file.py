@@ -96,7 +96,7 @@ def read_into(path, arrays):
     """Read tensors into arrays that exist, one after the other.
 
     Every tensor is read once for trial before the first array is touched: a file that fails half
-    way leaves the arrays as they were. Beyond the arrays, a piece of a tensor is in memory at a time.
+    way leaves the arrays as they were. Beyond the arrays, memory for a piece of a tensor is taken.
 
     Parameters
     ----------

@@ -1,8 +1,11 @@
 """The compiled kernels on disk."""
 
 import contextlib
+import hashlib
 import logging
 
+import numba_cuda
+from numba.cuda.core.caching import IndexDataCacheFile
 from numba.cuda.dispatcher import CUDACache
 
 from .compilation import SOURCE_DIGEST, announce_compilation
@@ -11,10 +14,25 @@ logger = logging.getLogger("tinyfcn")
 
 
 class KernelCache(CUDACache):
-    """Numba's on-disk cache of a kernel, keyed also by all the source that it may be made of."""
+    """Numba's on-disk cache of a kernel, keyed also by all the source that it may be made of.
+
+    Kernels of one factory have one name and one line, and differ in the constants that they were
+    made with. Each has files of its own, so that processes that compile at once do not disturb each
+    other. Intrinsics among the constants go by their names: pickled, as Numba would, they would
+    differ from process to process.
+    """
+
+    def __init__(self, function, argument_types):
+        super().__init__(function)
+        constants = [cell.cell_contents for cell in function.__closure__ or ()]
+        identity = [getattr(each, "__name__", repr(each)) for each in constants]
+        digest = hashlib.sha256(repr((argument_types, identity)).encode()).hexdigest()[:16]
+        self._cache_file = IndexDataCacheFile(
+            self._cache_path, f"{self._impl.filename_base}-{digest}",
+            self._impl.locator.get_source_stamp())
 
     def _index_key(self, sig, codegen):
-        return (*super()._index_key(sig, codegen), SOURCE_DIGEST)
+        return sig, codegen.magic_tuple(), numba_cuda.__version__, SOURCE_DIGEST
 
     def load_overload(self, sig, target_context):
         try:

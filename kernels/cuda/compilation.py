@@ -105,7 +105,7 @@ class Kernel:
         try:
             stream = launch.compute_stream()
             if self.compiled is None:
-                self._compile()
+                self.compile()
             if SIMULATED:
                 self._simulate(grid, arguments)
             else:
@@ -114,7 +114,8 @@ class Kernel:
         except Exception as error:
             raise launch.translated(error) from None
 
-    def _compile(self):
+    def compile(self):
+        """Make it ready to be launched: compile it, or load it from disk."""
         with _one_at_a_time:
             if self.compiled is not None:
                 return
@@ -125,7 +126,7 @@ class Kernel:
 
             dispatcher = cuda.jit(launch_bounds=self.bounds)(self.function)
             try:
-                dispatcher._cache = KernelCache(self.function)
+                dispatcher._cache = KernelCache(self.function, self.argument_types)
             except RuntimeError:  # neither the package's folder nor the user's can be written
                 warn_of_missing_folder()
                 announce_compilation()

@@ -15,15 +15,18 @@ GOLDEN = 0x9E3779B97F4A7C15  # of splitmix64
 
 
 @inline
-def _rectified(number):
-    return float32(0) if number <= float32(0) else number
+def rectified(number, relu):
+    """The number or, with `relu`, zero if that is larger; a NaN stays one."""
+    if relu and number <= float32(0):
+        return float32(0)
+    return number
 
 
 @kernel(FLOATS, FLOATS, INT)
 def _relu(x, y, size):
     i = int32(cuda.grid(1))
     if i < size:
-        y[i] = _rectified(x[i])
+        y[i] = rectified(x[i], True)
 
 
 @kernel(FLOATS, FLOATS, FLOATS, INT)
@@ -37,7 +40,7 @@ def _relu_backward(gy, y, gx, size):
 def _bias_relu(x, b, y, size, channels):
     i = int32(cuda.grid(1))
     if i < size:
-        y[i] = _rectified(x[i] + b[remainder(i, channels)])
+        y[i] = rectified(x[i] + b[remainder(i, channels)], True)
 
 
 @kernel(FLOATS, FLOATS, FLOATS, INT)

@@ -72,6 +72,45 @@ def add_outer_product(sums, left, right):
             sums[i, j] += left[i] * right[j]
 
 
+def two_sided(matrix):
+    """A function of local arrays: target = M source M^T by straight-line code, both row by row.
+
+    Its name tells its matrix.
+    """
+    factors = [[float(factor) for factor in row] for row in matrix]
+
+    def transform(typingctx, source, target):
+        def codegen(context, builder, signature, args):
+            source_data, target_data = (
+                context.make_array(kind)(context, builder, value=value).data
+                for kind, value in zip(signature.args, args))
+            columns = len(factors[0])
+            square = [[builder.load(builder.gep(source_data, [INT(i * columns + j)]))
+                       for j in range(columns)] for i in range(columns)]
+            for _ in range(2):  # M X, and transposed, so that twice makes M X M^T
+                square = [[_weighted_sum(builder, row, column) for row in factors]
+                          for column in zip(*square)]
+            for i, number in enumerate(sum(square, [])):
+                builder.store(number, builder.gep(target_data, [INT(i)]))
+            return context.get_dummy_value()
+
+        return types.void(source, target), codegen
+
+    transform.__name__ = f"two_sided{factors}"
+    return intrinsic(transform)
+
+
+def _weighted_sum(builder, factors, numbers):
+    total = None
+    for factor, number in zip(factors, numbers):
+        if factor in (1, -1) and total is not None:
+            total = (builder.fadd if factor > 0 else builder.fsub)(total, number)
+        elif factor != 0:
+            term = number if factor == 1 else builder.fmul(number, FLOAT(factor))
+            total = term if total is None else builder.fadd(total, term)
+    return total
+
+
 # ---- asynchronous copies, from compute capability 8.0
 
 

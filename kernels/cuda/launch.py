@@ -6,6 +6,7 @@ calls; copies from the host have another, so that they go on while kernels run.
 
 import functools
 import threading
+from typing import NamedTuple
 
 from numba import cuda
 
@@ -14,11 +15,25 @@ from .compilation import SIMULATED
 
 THREADS = 256  # of the kernels that treat every number for itself
 
-# Matrix products: steps of the depth below which a product is not worth sharing, and the most
+# Matrix products in float32: warps of a block, down and across, of which a warp's tile is 64 x 32;
+# and how many blocks shall fit on a multiprocessor, which leaves 128, 168 and 255 registers to a
+# thread.
+BLOCKS = ((2, 4, 2), (2, 2, 3), (1, 1, 8))
+TILES = tuple((64 * down, 32 * across) for down, across, _ in BLOCKS)
+# The same on tensor cores.
+TENSOR_BLOCKS = ((2, 4, 2), (1, 1, 8))
+TENSOR_TILES = tuple((64 * down, 32 * across) for down, across, _ in TENSOR_BLOCKS)
+# Of all their shapes: steps of the depth below which a product is not worth sharing, and the most
 # shares. All shares' results go through memory once more.
 LEAST_STEPS = 32
 MOST_SHARES = 32
 SHARED_BYTES = 256 << 20
+
+# Of Winograd's algorithm: of transformed pixels and products that are there at a time.
+WORKSPACE_BYTES = 256 << 20
+
+# Of a multiprocessor, numbers that it multiplies in a clock cycle; 128 on other GPUs.
+LANES = {(7, 5): 64, (8, 0): 64}
 
 _selected = None
 _entered = threading.local()
@@ -108,6 +123,26 @@ def capability():
     """The GPU's compute capability, (major, minor)."""
     enter()
     return (8, 0) if SIMULATED else tuple(cuda.get_current_device().compute_capability)
+
+
+class Peaks(NamedTuple):
+    """What a GPU does in a second by its data sheet: in float32, and to and from its memory."""
+
+    flops: float
+    bytes: float
+
+
+@functools.cache
+def peaks():
+    """The GPU's `Peaks`, at its highest clocks."""
+    enter()
+    if SIMULATED:
+        return Peaks(1e13, 1e12)
+    gpu = cuda.get_current_device()
+    flops = 2e3 * gpu.MULTIPROCESSOR_COUNT * LANES.get(capability(), 128) * gpu.CLOCK_RATE
+    # Memory transfers twice a cycle. Some drivers do not tell its clock.
+    bandwidth = 2e3 * gpu.MEMORY_CLOCK_RATE * gpu.GLOBAL_MEMORY_BUS_WIDTH / 8
+    return Peaks(flops, bandwidth or flops / 20)
 
 
 def blocks_for(count):

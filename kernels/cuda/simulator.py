@@ -104,6 +104,16 @@ def add_outer_product(sums, left, right):
     sums += np.multiply.outer(left, right)
 
 
+def two_sided(matrix):
+    matrix = np.array([[float(factor) for factor in row] for row in matrix], np.float32)
+    columns = matrix.shape[1]
+
+    def transform(source, target):
+        target[:] = (matrix @ source.reshape(columns, columns) @ matrix.T).ravel()
+
+    return transform
+
+
 def copy4_async(target, to, source, at, size):
     assert to >= 0 and to % 4 == 0 and at >= 0 and at % 4 == 0 and size in (0, 16)
     target[to : to + 4] = _numbers(source)[at : at + 4] if size else 0

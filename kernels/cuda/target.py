@@ -14,6 +14,7 @@ if config.ENABLE_CUDASIM:
         store4,
         to_bf16_pair,
         to_tf32,
+        two_sided,
         wait_for_copies,
     )
 else:
@@ -28,6 +29,7 @@ else:
         store4,
         to_bf16_pair,
         to_tf32,
+        two_sided,
         wait_for_copies,
     )
 
@@ -42,5 +44,6 @@ __all__ = [
     "store4",
     "to_bf16_pair",
     "to_tf32",
+    "two_sided",
     "wait_for_copies",
 ]

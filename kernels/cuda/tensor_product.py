@@ -12,8 +12,9 @@ import functools
 from numba import cuda
 from numba.cuda.types import float32, int32, uint32
 
-from . import algorithms
+from . import algorithms, launch
 from .compilation import FLOATS, INT, INTS, inline, kernel
+from .elementwise import rectified
 from .indexing import quotient, remainder
 from .target import (
     commit_copies,
@@ -25,11 +26,18 @@ from .target import (
     to_tf32,
     wait_for_copies,
 )
+from .tiles import (
+    OUTSIDE,
+    block_place,
+    is_inside,
+    read_phase,
+    read_tap,
+    share,
+    source_pixel,
+    target_pixel,
+)
 
 DEPTH = 16
-BLOCKS = ((2, 4, 2), (1, 1, 8))
-TILES = tuple((64 * down, 32 * across) for down, across, _ in BLOCKS)
-OUTSIDE = -(1 << 30)
 
 
 @inline
@@ -70,14 +78,6 @@ def multiply_part_bf16(sums, left, right, a, b, a_at, b_at, a_row, a_depth, b_co
             sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3] = multiply_bf16(
                 left[i, 0], left[i, 1], left[i, 2], left[i, 3], right[j, 0], right[j, 1],
                 sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3])
-
-
-@inline
-def rectified(number, relu):
-    """The number or, with `relu`, zero if that is larger; a NaN stays one."""
-    if relu and number <= float32(0):
-        return float32(0)
-    return number
 
 
 @inline
@@ -145,29 +145,21 @@ def make_product(down, across, blocks, transposed, bf16):
         pixel = cuda.local.array(a_loads, int32)
 
         thread = int32(cuda.threadIdx.x)
-        group = quotient(cuda.blockIdx.y, parts)
-        part = remainder(cuda.blockIdx.y, parts)
-        first_tap, last_tap = phases[6 * cuda.blockIdx.z], phases[6 * cuda.blockIdx.z + 1]
-        origin_y, origin_x = phases[6 * cuda.blockIdx.z + 2], phases[6 * cuda.blockIdx.z + 3]
-        grid_h, grid_w = phases[6 * cuda.blockIdx.z + 4], phases[6 * cuda.blockIdx.z + 5]
+        group, part, row0, column0 = block_place(
+            cuda.blockIdx.x, cuda.blockIdx.y, column_tiles, parts, rows, columns)
+        first_tap, last_tap, origin_y, origin_x, grid_h, grid_w = read_phase(
+            phases, cuda.blockIdx.z)
         count = int32(images * grid_h * grid_w)
-        row0 = int32(quotient(cuda.blockIdx.x, column_tiles) * rows)
-        column0 = int32(remainder(cuda.blockIdx.x, column_tiles) * columns)
         if row0 >= count:
             return
 
-        steps = quotient((last_tap - first_tap) * depth + DEPTH - 1, DEPTH)
-        each = quotient(steps + parts - 1, parts)
-        step = int32(part * each)
-        stop = int32(min(steps, step + each))
+        step, stop = share((last_tap - first_tap) * depth, DEPTH, parts, part)
 
         k = int32((thread & 3) * 4)
         for i in range(a_loads):
             m = int32(row0 + (thread >> 2) + i * quarter)
-            image, q = quotient(m, grid_h * grid_w), remainder(m, grid_h * grid_w)
-            pixel_y[i] = int32(quotient(q, grid_w) * in_step_y)
-            pixel_x[i] = int32(remainder(q, grid_w) * in_step_x)
-            pixel[i] = int32((image * x_h + pixel_y[i]) * x_w + pixel_x[i])
+            pixel_y[i], pixel_x[i], pixel[i] = source_pixel(
+                m, grid_h, grid_w, in_step_y, in_step_x, x_h, x_w)
             if m >= count:
                 pixel_y[i] = OUTSIDE
         x_stride = int32(groups * depth)
@@ -195,14 +187,12 @@ def make_product(down, across, blocks, transposed, bf16):
                 other = int32(buffer ^ 1) if turn >= step else int32(0)
                 place = int32((turn + 1) * DEPTH + k)
                 tap, channel = int32(first_tap + quotient(place, depth)), remainder(place, depth)
-                tap_y, tap_x, tap_w = int32(0), int32(0), int32(0)
-                if tap < last_tap:
-                    tap_y, tap_x, tap_w = taps[3 * tap], taps[3 * tap + 1], taps[3 * tap + 2]
+                tap_y, tap_x, tap_w = read_tap(taps, tap, last_tap)
                 for i in range(a_loads):
                     in_y, in_x = int32(pixel_y[i] + tap_y), int32(pixel_x[i] + tap_x)
                     at = int32(0)
                     size = int32(0)
-                    if tap < last_tap and 0 <= in_y and in_y < x_h and 0 <= in_x and in_x < x_w:
+                    if tap < last_tap and is_inside(in_y, in_x, x_h, x_w):
                         at = int32((pixel[i] + tap_y * x_w + tap_x) * x_stride + x_group + channel)
                         size = int32(16)
                     to = int32(other * a_part + ((thread >> 2) + i * quarter) * a_row + k)
@@ -214,7 +204,8 @@ def make_product(down, across, blocks, transposed, bf16):
                         n = int32((thread >> 2) + i * quarter)
                         to = int32(other * b_part + n * b_column + k)
                         if tap < last_tap and column0 + n < outputs:
-                            at = int32((tap_w * w_rows + column0 + n) * w_stride + w_group + channel)
+                            row = int32(tap_w * w_rows + column0 + n)
+                            at = int32(row * w_stride + w_group + channel)
                             size = int32(16)
                     else:
                         n = int32(thread % quads * 4)
@@ -223,8 +214,9 @@ def make_product(down, across, blocks, transposed, bf16):
                         b_place = int32((turn + 1) * DEPTH + b_k)
                         b_tap = int32(first_tap + quotient(b_place, depth))
                         if b_tap < last_tap and column0 + n < w_columns:
-                            at = int32((taps[3 * b_tap + 2] * w_rows + remainder(b_place, depth)) * w_stride
-                                       + w_group + column0 + n)
+                            row = int32(
+                                taps[3 * b_tap + 2] * w_rows + remainder(b_place, depth))
+                            at = int32(row * w_stride + w_group + column0 + n)
                             size = int32(16)
                     copy4_async(b, to, w, at, size)
                 commit_copies()
@@ -244,12 +236,10 @@ def make_product(down, across, blocks, transposed, bf16):
         for i in range(4):
             for below in range(2):
                 m = int32(row0 + warp_row + i * 16 + below * 8)
-                image, q = quotient(m, grid_h * grid_w), remainder(m, grid_h * grid_w)
-                out_y = int32(origin_y + quotient(q, grid_w) * out_step_y)
-                out_x = int32(origin_x + remainder(q, grid_w) * out_step_x)
+                pixel_at = target_pixel(m, grid_h, grid_w, origin_y, origin_x, out_step_y,
+                                        out_step_x, y_h, y_w)
                 rows_at[2 * i + below] = int32(
-                    ((image * y_h + out_y) * y_w + out_x) * (groups * outputs) + group * outputs
-                    + part * y_size)
+                    pixel_at * (groups * outputs) + group * outputs + part * y_size)
                 if m >= count:
                     rows_at[2 * i + below] = -1
         for j in range(4):
@@ -294,23 +284,16 @@ def make_gradient(down, across, blocks, bf16):
         rows_at = cuda.local.array(8, int32)
 
         thread = int32(cuda.threadIdx.x)
-        group = quotient(cuda.blockIdx.y, parts)
-        part = remainder(cuda.blockIdx.y, parts)
-        row0 = int32(quotient(cuda.blockIdx.x, column_tiles) * rows)
-        column0 = int32(remainder(cuda.blockIdx.x, column_tiles) * columns)
+        group, part, row0, column0 = block_place(
+            cuda.blockIdx.x, cuda.blockIdx.y, column_tiles, parts, rows, columns)
         count = int32(images * out_h * out_w)
 
-        steps = quotient(count + DEPTH - 1, DEPTH)
-        each = quotient(steps + parts - 1, parts)
-        step = int32(part * each)
-        stop = int32(min(steps, step + each))
+        step, stop = share(count, DEPTH, parts, part)
 
         a_first, a_column = int32(thread // a_quads), int32(thread % a_quads * 4)
         tap = quotient(row0 + a_column, depth)
         channel = remainder(row0 + a_column, depth)
-        tap_y, tap_x = int32(0), int32(0)
-        if tap < tap_count:
-            tap_y, tap_x = taps[3 * tap], taps[3 * tap + 1]
+        tap_y, tap_x, _ = read_tap(taps, tap, tap_count)
         b_first, b_quad = int32(thread // b_quads), int32(thread % b_quads * 4)
         x_stride = int32(groups * depth)
         gy_stride = int32(groups * columns_there)
@@ -338,14 +321,12 @@ def make_gradient(down, across, blocks, bf16):
                 for i in range(a_loads):
                     k = int32(a_first + i * a_rows)
                     q = int32((turn + 1) * DEPTH + k)
-                    image, rest = quotient(q, out_h * out_w), remainder(q, out_h * out_w)
-                    in_y = int32(quotient(rest, out_w) * step_y + tap_y)
-                    in_x = int32(remainder(rest, out_w) * step_x + tap_x)
+                    in_y, in_x, pixel = source_pixel(q, out_h, out_w, step_y, step_x, x_h, x_w)
+                    in_y, in_x = int32(in_y + tap_y), int32(in_x + tap_x)
                     at = int32(0)
                     size = int32(0)
-                    if (tap < tap_count and q < count
-                            and 0 <= in_y and in_y < x_h and 0 <= in_x and in_x < x_w):
-                        at = int32(((image * x_h + in_y) * x_w + in_x) * x_stride + x_at)
+                    if tap < tap_count and q < count and is_inside(in_y, in_x, x_h, x_w):
+                        at = int32((pixel + tap_y * x_w + tap_x) * x_stride + x_at)
                         size = int32(16)
                     copy4_async(a, int32(other * a_part + k * a_depth + a_column), x, at, size)
                 for i in range(b_loads):
@@ -391,11 +372,11 @@ def products(algorithm):
     """{(index of the tile, transposed): kernel} for an algorithm."""
     return {
         (index, transposed): make_product(*block, transposed, algorithm == algorithms.BF16)
-        for index, block in enumerate(BLOCKS) for transposed in (False, True)
+        for index, block in enumerate(launch.TENSOR_BLOCKS) for transposed in (False, True)
     }
 
 
 @functools.cache
 def gradients(algorithm):
     """Kernels by the index of the tile, for an algorithm."""
-    return [make_gradient(*block, algorithm == algorithms.BF16) for block in BLOCKS]
+    return [make_gradient(*block, algorithm == algorithms.BF16) for block in launch.TENSOR_BLOCKS]

@@ -39,7 +39,7 @@ def transposed_convolution_forward(x, w, stride=(1, 1), padding=(0, 0), output_s
         raise ValueError(f"transposed_convolution: output size {tuple(output_size)} is empty")
     y = memory.empty((x.shape[0], *output_size, w.shape[3]))
     scatter_product(x, w, y, stride, padding, (1, 1), 1, transposed=False,
-                    algorithm=algorithms.choose())
+                    algorithm=algorithms.of_products())
     return y
 
 
@@ -51,7 +51,7 @@ def transposed_convolution_backward_input(gy, w, input_size, stride=(1, 1), padd
     taps = convolution_taps(w.shape[:2], tuple(padding), (1, 1))
     phases = ((0, len(taps), 0, 0, *input_size),)
     gathered_product.product(gy, w, gx, None, phases, taps, tuple(stride), (1, 1),
-                             transposed=True, algorithm=algorithms.choose())
+                             transposed=True, algorithm=algorithms.of_products())
     return gx
 
 
@@ -61,5 +61,6 @@ def transposed_convolution_backward_weights(x, gy, kernel_size, stride=(1, 1), p
     check_match("images", gy.shape[0], x.shape[0])
     adjoint = memory.empty((*kernel_size, gy.shape[3], x.shape[3]))
     taps = convolution_taps(tuple(kernel_size), tuple(padding), (1, 1))
-    gathered_product.gradient(gy, x, adjoint, taps, tuple(stride), algorithm=algorithms.choose())
+    gathered_product.gradient(
+        gy, x, adjoint, taps, tuple(stride), algorithm=algorithms.of_products())
     return transposed(adjoint)

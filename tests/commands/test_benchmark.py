@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from tinyfcn import benchmark, console, layers, models, peers
+from tinyfcn import arrays, benchmark, console, layers, models, peers
 from tinyfcn.benchmarks import aims, machine, peak, processes, timing
 from tinyfcn.benchmarks.layers import observed
 from tinyfcn.benchmarks.work import work
@@ -456,9 +456,14 @@ def test_more_threads_than_numba_has_is_an_error():
     (MemoryError(), 1, "not enough memory: choose a smaller --size, --batch or --width"),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to"), 1,
      "not enough memory: choose a smaller --size, --batch or --width"),
+    (RuntimeError("CUDA out of memory. Tried to allocate 9 GiB"), 1,
+     "not enough memory: choose a smaller --size, --batch or --width"),
+    (arrays.DeviceMemoryError("not enough memory on cuda:0: 9 MiB more are needed"), 1,
+     "not enough memory on cuda:0: 9 MiB more are needed: choose a smaller --size, --batch or "
+     "--width"),
 ])
 def test_what_stops_it_is_one_line(error, code, message, run, monkeypatch):
-    def stop(options, competitors):
+    def stop(options, competitors, device):
         raise error
 
     monkeypatch.setattr(benchmark, "_measure", stop)
@@ -466,7 +471,7 @@ def test_what_stops_it_is_one_line(error, code, message, run, monkeypatch):
 
 
 def test_other_errors_are_not_hidden(run, monkeypatch):
-    def stop(options, competitors):
+    def stop(options, competitors, device):
         raise RuntimeError("a mistake of ours")
 
     monkeypatch.setattr(benchmark, "_measure", stop)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tinyfcn import weights
+from tinyfcn.weight_files import main
 from tinyfcn.weights import catalogue
-from tinyfcn.weights.__main__ import main
 from tinyfcn.weights.catalogue import KnownFile
 
 

@@ -4,7 +4,8 @@
 registers of a thread, and what is wrong if something is. `python compiled_kernels.py --json I N`,
 which test_compilation.py calls, prints a JSON list of the I-th of N shares of the kernels: name,
 threads and blocks that its bounds promise, which instructions that cost a GPU dear are in its PTX,
-and for each target the registers, the bytes of stack, spills and shared memory.
+and for each target the registers, the bytes of stack, spills and shared memory. With --here I N a
+share is compiled for the GPU that there is, and kept on disk.
 """
 import importlib
 import json
@@ -24,7 +25,7 @@ DEAR = {"64-bit division": r"\b(?:div|rem)\.[us]64", "float64": r"\.f64"}
 def kernels():
     """(name, kernel) of every kernel, those in tables too."""
     from tinyfcn.kernels import cuda as package
-    from tinyfcn.kernels.cuda import algorithms, tensor_product
+    from tinyfcn.kernels.cuda import algorithms, tensor_product, winograd_transforms
     from tinyfcn.kernels.cuda.compilation import Kernel
 
     def within(name, value):
@@ -43,6 +44,10 @@ def kernels():
         for name, value in vars(importlib.import_module(f"{package.__name__}.{info.name}")).items():
             if not isinstance(value, Kernel) or value.__module__.endswith(f".{info.name}"):
                 yield from within(f"{info.name}.{name}", value)
+    for r, tiles in algorithms.WINOGRAD_TILES.items():
+        for m in tiles:
+            found = winograd_transforms.transforms(m, r)._asdict()
+            yield from within(f"winograd F({m}, {r})", found)
     for algorithm in algorithms.TF32, algorithms.BF16:
         name = f"tensor_product {algorithm.rpartition('-')[2]}"
         yield from within(f"{name} product", tensor_product.products(algorithm))
@@ -118,5 +123,12 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--json"]:
         first, step = map(int, sys.argv[2:])
         print(json.dumps([report(*pair) for pair in list(kernels())[first::step]]))
+    elif sys.argv[1:2] == ["--here"]:
+        from tinyfcn.kernels.cuda import launch
+
+        first, step = map(int, sys.argv[2:])
+        for _, each in list(kernels())[first::step]:
+            if each.lowest <= launch.capability():
+                each.compile()
     else:
         print_table()

@@ -19,6 +19,15 @@ def device():
 
 
 @pytest.fixture
+def tensor_cores(device):
+    """A GPU that has those for TF32 and BF16; the simulator's does."""
+    from tinyfcn.kernels.cuda import algorithms, launch
+
+    if launch.capability() < algorithms.TENSOR_CORES:
+        pytest.skip("this GPU has no tensor cores for TF32 and BF16")
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(1)
 

@@ -9,7 +9,7 @@ import pytest
 
 from tinyfcn import arrays
 from tinyfcn.kernels import cuda, naive
-from tinyfcn.kernels.cuda import algorithms, gathered_product, launch, memory
+from tinyfcn.kernels.cuda import algorithms, launch, memory
 
 pytestmark = pytest.mark.filterwarnings(
     "error::numba.core.errors.NumbaPerformanceWarning",
@@ -107,6 +107,115 @@ def test_convolution_and_pooling_at_once(device, rng):
     check(device, "convolution_forward", x, w, b, terms=36, relu=True, pool=True, padding=(1, 1))
 
 
+FORWARD, INPUT, WEIGHTS = "forward", "backward_input", "backward_weights"
+# Sizes of x and w, the padding, and what is computed; the simulator takes long where taps are many.
+WINOGRADS = {
+    "one pixel": ("winograd-2", (1, 1, 1, 1), (3, 3, 1, 2), (1, 1), (FORWARD, INPUT, WEIGHTS)),
+    "several tiles": ("winograd-4", (2, 5, 6, 3), (3, 3, 3, 5), (1, 1), (FORWARD, INPUT, WEIGHTS)),
+    "whole quads, no padding": (
+        "winograd-2", (1, 6, 3, 4), (3, 3, 4, 8), (0, 0), (FORWARD, INPUT, WEIGHTS)),
+    "much padding": ("winograd-2", (1, 2, 3, 2), (3, 3, 2, 3), (4, 0), (INPUT, WEIGHTS)),
+    "large tiles": ("winograd-6", (1, 7, 2, 2), (3, 3, 2, 5), (1, 2), (FORWARD, WEIGHTS)),
+    "7 x 7": ("winograd-2", (1, 2, 3, 2), (7, 7, 2, 3), (3, 3), (INPUT, WEIGHTS)),
+    "no images": ("winograd-4", (0, 4, 4, 4), (3, 3, 4, 4), (1, 1), (FORWARD, INPUT, WEIGHTS)),
+}
+
+
+@pytest.mark.parametrize("name", WINOGRADS)
+def test_winograds_algorithm(name, device, rng):
+    algorithm, x_shape, w_shape, padding, kinds = WINOGRADS[name]
+    x, w, b = normal(rng, *x_shape), normal(rng, *w_shape), normal(rng, w_shape[3])
+    gy = normal(rng, *naive.convolution_forward(x, w, padding=padding).shape)
+    for kind, args, terms in (
+        (FORWARD, (x, w, b), w.size // w_shape[3]),
+        (INPUT, (gy, w, x_shape[1:3]), w.size),
+        (WEIGHTS, (x, gy, w_shape[:2]), gy.size),
+    ):
+        if kind in kinds:
+            # Its numbers lose some digits on the way.
+            check(device, f"convolution_{kind}", *args, terms=4 * terms, padding=padding,
+                  algorithm=algorithm)
+
+
+@pytest.mark.parametrize("size", [(4, 4), (3, 1)])
+def test_pooling_and_relu_in_winograds_last_transform(size, device, rng):
+    x, w, b = normal(rng, 1, *size, 2), normal(rng, 3, 3, 2, 3), normal(rng, 3)
+    options = {"padding": (1, 1), "relu": True, "pool": True, "algorithm": "winograd-2"}
+    check(device, "convolution_forward", x, w, b, terms=100, **options)
+
+
+def test_winograds_algorithm_for_some_tiles_at_a_time(device, rng, monkeypatch):
+    monkeypatch.setattr(launch, "WORKSPACE_BYTES", 2 * 4 * 16 * 8)  # of 3 tiles here, 2
+    x, w, gy = normal(rng, 1, 2, 6, 3), normal(rng, 3, 3, 3, 2), normal(rng, 1, 2, 6, 2)
+    options = {"padding": (1, 1), "algorithm": "winograd-2"}
+    check(device, "convolution_forward", x, w, terms=100, **options)
+    check(device, "convolution_backward_weights", x, gy, (3, 3), terms=200, **options)
+
+
+def test_a_nan_is_not_lost_by_winograds_algorithm(device, rng):
+    x, w = normal(rng, 1, 4, 4, 2), normal(rng, 3, 3, 2, 2)
+    x[0, 3, 3, 0] = np.nan
+    for pool in False, True:
+        y, = call(device, "convolution_forward", x, w, padding=(1, 1), relu=True, pool=pool,
+                  algorithm="winograd-2")
+        assert np.isnan(y[0, -1, -1]).all() and not np.isnan(y[0, 0, 0]).any()
+
+
+TASK = algorithms.Task(1, 96, 125, 256, 256, (3, 3), (1, 1), (1, 1), 1, ready=True)
+
+
+@pytest.mark.parametrize("peaks, changes, chosen", [
+    ((2e13, 1e12), {}, "winograd-6"),
+    ((2e13, 1e10), {}, "im2col"),                 # its memory is too slow for what is moved
+    ((2e13, 1e12), {"out_h": 1, "out_w": 1}, "im2col"),
+    ((2e13, 1e12), {"inputs": 3}, "im2col"),
+    ((2e13, 1e12), {"stride": (2, 2)}, "im2col"),
+    ((2e13, 1e12), {"dilation": (2, 2)}, "im2col"),
+    ((2e13, 1e12), {"groups": 2}, "im2col"),
+    ((2e13, 1e12), {"kernel_size": (3, 1)}, "im2col"),
+    ((2e13, 1e12), {"kernel_size": (1, 1)}, "im2col"),
+    ((2e13, 1e12), {"kernel_size": (7, 7), "outputs": 512}, "winograd-2"),
+])
+def test_the_cheapest_algorithm_is_chosen(peaks, changes, chosen, device, monkeypatch):
+    monkeypatch.setattr(launch, "peaks", lambda: launch.Peaks(*peaks))
+    monkeypatch.setattr(launch, "capability", lambda: (8, 0))
+    algorithms.cost.cache_clear()
+    algorithms._cheapest.cache_clear()
+    try:
+        assert algorithms.choose(TASK._replace(**changes)) == chosen
+        assert algorithms.choose(TASK._replace(**changes), gradient=True) == chosen
+        algorithms.set_precision("bf16")
+        assert algorithms.choose(TASK._replace(**changes)) == "im2col-bf16"
+    finally:
+        algorithms.set_precision("float32")
+        algorithms.cost.cache_clear()
+        algorithms._cheapest.cache_clear()
+
+
+def test_a_choice_is_what_runs(device, rng, monkeypatch):
+    """Forward, both gradients and prepared weights ask for the same, and do it."""
+    x, w, b = normal(rng, 1, 4, 4, 3), normal(rng, 3, 3, 3, 2), normal(rng, 2)
+    gy, asked = normal(rng, 1, 4, 4, 2), []
+
+    def cheapest(task, gradient):
+        asked.append((task, gradient))
+        return "winograd-2"
+
+    monkeypatch.setattr(algorithms, "_cheapest", cheapest)
+    check(device, "convolution_forward", x, w, b, terms=100, padding=(1, 1))
+    check(device, "convolution_backward_input", gy, w, (4, 4), terms=100, padding=(1, 1))
+    check(device, "convolution_backward_weights", x, gy, (3, 3), terms=200, padding=(1, 1))
+    prepared = cuda.prepare_weights(arrays.to_device(w, device), x.shape, padding=(1, 1))
+    assert prepared.algorithm == "winograd-2"
+    y = cuda.convolution_forward(arrays.to_device(x, device), prepared, padding=(1, 1))
+    np.testing.assert_allclose(
+        arrays.to_host(y), naive.convolution_forward(x, w, padding=(1, 1)), atol=1e-4)
+    square = (1, 4, 4, 3, 2, (3, 3), (1, 1), (1, 1), 1)
+    turned = (1, 4, 4, 2, 3, (3, 3), (1, 1), (1, 1), 1)
+    assert asked == [((*square, False), False), ((*turned, False), False), ((*square, False), True),
+                     ((*square, True), False)]
+
+
 @pytest.mark.parametrize("name", ["one pixel", "groups"])
 def test_prepared_weights(name, device, rng):
     x, w, b, _, options = convolution_case(name, rng)
@@ -121,7 +230,7 @@ def test_prepared_weights(name, device, rng):
 @pytest.mark.parametrize("algorithm, rounding", [
     (algorithms.TF32, 2.0**-11), (algorithms.BF16, 2.0**-8)])
 @pytest.mark.parametrize("name", ["1x1", "all at once", "kernel larger than the image"])
-def test_convolution_on_tensor_cores(name, algorithm, rounding, device, rng):
+def test_convolution_on_tensor_cores(name, algorithm, rounding, device, rng, tensor_cores):
     """Within what rounding the factors may cost, and not closer than it nearly always does."""
     x, w, b, gy, options = convolution_case(name, rng)
     for kernel, args in (
@@ -140,7 +249,7 @@ def test_convolution_on_tensor_cores(name, algorithm, rounding, device, rng):
 
 
 @pytest.mark.parametrize("algorithm", [algorithms.TF32, algorithms.BF16])
-def test_large_tile_on_tensor_cores(algorithm, device, rng):
+def test_large_tile_on_tensor_cores(algorithm, device, rng, tensor_cores):
     # Numbers of a few bits, which no rounding changes.
     x = rng.integers(-4, 5, (1, 6, 11, 4)).astype(np.float32)
     w = rng.integers(-4, 5, (1, 1, 4, 65)).astype(np.float32)
@@ -338,6 +447,8 @@ def test_what_does_not_fit_is_an_error(call_it, message, device, rng):
 def test_unknown_algorithms_are_an_error(device, rng):
     x, w = (arrays.to_device(normal(rng, *shape), device) for shape in ((1, 2, 2, 3), (1, 1, 3, 3)))
     with pytest.raises(ValueError, match="algorithm must be one of 'im2col', .* on a GPU"):
+        cuda.convolution_forward(x, w, algorithm="fft")
+    with pytest.raises(ValueError, match="winograd-4 is for kernels of 3 x 3"):
         cuda.convolution_forward(x, w, algorithm="winograd-4")
     with pytest.raises(ValueError, match="precision must be one of float32, tf32, bf16"):
         algorithms.set_precision("fp8")
@@ -415,11 +526,11 @@ def test_one_process_uses_one_gpu(device):
 def test_every_kernel_is_called_here():
     source = inspect.getsource(inspect.getmodule(call))
     for name in cuda.__all__:
-        assert f'"{name}"' in source or f"cuda.{name}(" in source, name
+        assert f'"{name}"' in source or f".{name}(" in source, name
 
 
 def test_tiles_are_chosen_by_what_they_waste():
-    tiles = gathered_product.TILES
+    tiles = launch.TILES
     assert tiles == ((128, 128), (128, 64), (64, 32))
     assert [launch.choose_tile(tiles, *size) for size in (
         (65, 65), (10**6, 512), (10**6, 64), (64, 512), (10**6, 21))] == [0, 0, 1, 2, 2]

@@ -9,7 +9,19 @@ import pytest
 from PIL import Image
 
 from tinyfcn import (
-    arrays, evaluate, gradcheck, inference, layers, loading, losses, models, optimizers, segment, train,
+    arrays,
+    classification,
+    evaluate,
+    gradcheck,
+    graph,
+    inference,
+    layers,
+    loading,
+    losses,
+    models,
+    optimizers,
+    segment,
+    train,
 )
 
 pytestmark = pytest.mark.filterwarnings(
@@ -125,6 +137,23 @@ def test_a_photo_is_segmented_as_on_the_cpu(device, rng):
     assert isinstance(actual.labels, np.ndarray)
     assert (actual.labels == expected.labels).mean() > 0.98
     np.testing.assert_allclose(actual.confidence, expected.confidence, atol=1e-3)
+
+
+def test_a_photo_is_classified_as_on_the_cpu(device, rng):
+    net = graph.Graph("vgg16", {"input_size": 3, "in_channels": 3, "classes": 2})
+    net.preprocessing = {
+        "channel_order": "RGB", "scale": 1 / 128, "mean": [0.0] * 3, "std": [1.0] * 3}
+    net.add("conv1", layers.Convolution(3, 2, 1))
+    net.add("fc6", layers.Linear(18, 2))
+    for w in net.params.values():
+        w[...] = rng.standard_normal(w.shape)
+    photo = rng.integers(0, 256, (4, 5, 3)).astype(np.uint8)
+    here = classification.Classifier(net)
+    expected = here.classify(photo), here.heat_map(photo, 1)
+    there = classification.Classifier(net.to(device))
+    for actual, wanted in zip((there.classify(photo), there.heat_map(photo, 1)), expected):
+        assert isinstance(actual, np.ndarray)
+        np.testing.assert_allclose(actual, wanted, atol=1e-5)
 
 
 def test_commands_run_on_the_gpu(device, data_set, tmp_path, capsys):

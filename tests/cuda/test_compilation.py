@@ -37,6 +37,24 @@ def test_importing_them_asks_no_driver(needs_numba_cuda):
     assert int(run.stdout) > 20
 
 
+def test_each_kernel_has_files_of_its_own_in_every_process(needs_numba_cuda):
+    """Or a process would load another kernel's code, or none that an earlier one kept."""
+    program = (f"import sys; sys.path.insert(0, {str(PROGRAM.parent)!r})\n"
+               "from compiled_kernels import kernels\n"
+               "from tinyfcn.kernels.cuda.cache import KernelCache\n"
+               "for name, kernel in kernels():\n"
+               "    cache = KernelCache(kernel.function, kernel.argument_types)\n"
+               "    print(name, cache._cache_file._index_name)")
+    environment = {name: value for name, value in os.environ.items()
+                   if name != "NUMBA_ENABLE_CUDASIM"}
+    first, second = (subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                                    env=environment, check=True).stdout for _ in range(2))
+    assert first == second
+    files = [line.rpartition(" ")[2] for line in first.splitlines()]
+    assert len(files) > 60
+    assert len(set(files)) == len(files)
+
+
 @pytest.fixture(scope="module")
 def rows(needs_numba_cuda):
     """What compiled_kernels.py says of every kernel."""
@@ -57,8 +75,9 @@ def rows(needs_numba_cuda):
 def test_every_kernel_is_compiled_for_every_target(rows):
     modules = {row["kernel"].partition(".")[0].partition(" ")[0] for row in rows}
     assert modules == {
-        "batch_norm", "column_sums", "elementwise", "gathered_product", "interpolation",
-        "local_response_normalization", "loss", "padding", "pooling", "tensor_product", "transposition", "update",
+        "batch_norm", "column_sums", "elementwise", "float32_product", "gathered_product",
+        "interpolation", "local_response_normalization", "loss", "padding", "pooling",
+        "tensor_product", "transposition", "update", "winograd",
     }
     for row in rows:
         lowest = 8.0 if row["kernel"].startswith("tensor_product") else 7.5

@@ -69,7 +69,7 @@ def test_gradients_are_the_same(name, layout, rng):
     labels = rng.integers(0, 5, scores.shape[:-1]).astype(np.uint8)
     labels.flat[1:2] = 255
     theirs = pytorch.loss(pytorch.forward(net, params, pytorch.image(x, layout), training=True),
-                        labels, 255)
+                        pytorch.labels(labels), 255)
     theirs.backward()
     loss, gscores = softmax_loss(scores, labels, 255)
     net.backward(gscores)

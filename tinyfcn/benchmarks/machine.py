@@ -72,11 +72,17 @@ def _cpu_model():
     return platform.processor() or platform.machine()
 
 
-def versions(used):
+def is_shortage(error):
+    """Whether an error is a lack of memory, for which PyTorch has no type of its own everywhere."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("not enough memory", "out of memory"))
+
+
+def versions(used, device="cpu"):
     """Of tinyfcn, of what it runs on and of the peers that are used."""
     import tinyfcn
 
     found = {"tinyfcn": tinyfcn.__version__, "python": platform.python_version()}
-    for name in ("numba", "numpy", *used):
+    for name in ("numba", "numpy", *(() if device == "cpu" else ("numba-cuda",)), *used):
         found[name] = importlib.metadata.version(peers.MODULES[name][-1] if name in used else name)
     return found

@@ -36,7 +36,7 @@ def convolutionalize(net, size=None):
         The first dense layer cannot have read a map of this size, or reads no map at all.
     """
     recast = Graph(net.name, net.arguments)
-    for attribute in ("preprocessing", "class_names", "colours", "ignore_label"):
+    for attribute in ("preprocessing", "class_names", "colours", "ignore_label", "device"):
         setattr(recast, attribute, getattr(net, attribute))
     channels, is_map = None, True
     for node in net.nodes:

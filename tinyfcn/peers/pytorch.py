@@ -2,16 +2,19 @@
 
 A net is not rewritten as modules: its nodes are run one after the other with PyTorch's functions,
 so any net of ours converts, and what is compared is the net itself. Arrays of ours are
-channels-last; tensors here are (n, c, h, w) as PyTorch has them, in memory by one of `LAYOUTS`.
+channels-last; tensors here are (n, c, h, w) as PyTorch has them, in memory by one of `LAYOUTS`. A
+device is named as ours are, "cpu" or "cuda:N".
 
 PyTorch is imported by the functions that need it. Everything else works without it.
 """
 
 import collections
+import contextlib
 import functools
 
 import numpy as np
 
+from ..arrays import CPU, to_host
 from ..graph import DATA
 from ..layers import (
     Add,
@@ -41,22 +44,63 @@ WEIGHT_AXES = {
 }
 
 
-def load(net, x, threads, layout):
-    """A `Session` of PyTorch; the number of threads is the process's."""
+def load(net, x, threads, layout, device=CPU):
+    """A `Session` of PyTorch, whose runs wait for the GPU; the threads are the process's."""
     import torch
 
     torch.set_num_threads(threads)
     net = fold_batch_norm(net)
-    params, data = parameters(net, layout), image(x, layout)
+    params, data = parameters(net, layout, device=device), image(x, layout, device)
 
     def run():
         with torch.inference_mode():
-            return forward(net, params, data)
+            y = forward(net, params, data)
+        synchronize(device)
+        return y
 
     return Session(run, scores)
 
 
-def parameters(net, layout="nchw", training=False):
+def lacks_gpu(device):
+    """Why PyTorch cannot use this GPU, or None."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "PyTorch sees no GPU" + ("" if torch.version.cuda else ": it was built without CUDA")
+    if int(device.partition(":")[2]) >= torch.cuda.device_count():
+        return f"PyTorch sees {torch.cuda.device_count()} GPUs"
+    return None
+
+
+@contextlib.contextmanager
+def on_gpu(precision):
+    """Let PyTorch be as fast as it can with this precision: float32, or else TF32 factors."""
+    import torch
+
+    settings = [(torch.backends.cuda.matmul, "allow_tf32", precision != "float32"),
+                (torch.backends.cudnn, "allow_tf32", precision != "float32"),
+                (torch.backends.cudnn, "benchmark", True)]
+    before = [getattr(place, name) for place, name, _ in settings]
+    for setting in settings:
+        setattr(*setting)
+    try:
+        yield
+    finally:
+        for (place, name, _), value in zip(settings, before):
+            setattr(place, name, value)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def synchronize(device):
+    """Wait until a GPU has done what PyTorch asked of it."""
+    if device != CPU:
+        import torch
+
+        torch.cuda.synchronize(device)
+
+
+def parameters(net, layout="nchw", training=False, device=CPU):
     """Copy a net's parameters to PyTorch.
 
     Parameters
@@ -66,6 +110,7 @@ def parameters(net, layout="nchw", training=False):
         How weights with four axes lie in memory.
     training : bool
         Let PyTorch find the gradients of those that training may change.
+    device : str
 
     Returns
     -------
@@ -77,26 +122,35 @@ def parameters(net, layout="nchw", training=False):
 
     tensors = {}
     for name, array in net.params.items():
+        array = to_host(array)
         if name in net.fixed and array.ndim == 4:
             filters = diagonal(array)
             array = array if filters is None else filters[:, :, :, None]
         tensor = torch.from_numpy(np.transpose(array, _axes(net, name, array))).clone(
             memory_format=torch.contiguous_format
         )
-        tensors[name] = _lay_out(tensor, layout).requires_grad_(training and name not in net.fixed)
+        tensor = _lay_out(tensor, layout).to(device)
+        tensors[name] = tensor.requires_grad_(training and name not in net.fixed)
     return tensors
 
 
-def image(x, layout="nchw"):
+def image(x, layout="nchw", device=CPU):
     """Copy an array (n, h, w, c) to a tensor (n, c, h, w) of this layout."""
     import torch
 
-    return _lay_out(torch.from_numpy(x).permute(0, 3, 1, 2).clone(), layout)
+    return _lay_out(torch.from_numpy(x).permute(0, 3, 1, 2).clone(), layout).to(device)
+
+
+def labels(array, device=CPU):
+    """Copy an array (n, h, w) of whole numbers to a tensor that `loss` takes."""
+    import torch
+
+    return torch.from_numpy(array.astype(np.int64)).to(device)
 
 
 def scores(y):
     """A tensor (n, c, ...) as an array of ours, (n, ..., c)."""
-    return np.ascontiguousarray(np.moveaxis(y.detach().numpy(), 1, -1))
+    return np.ascontiguousarray(np.moveaxis(y.detach().cpu().numpy(), 1, -1))
 
 
 def gradients(net, params):
@@ -105,7 +159,7 @@ def gradients(net, params):
     for name, array in net.params.items():
         if params[name].grad is not None:
             inverse = np.argsort(_axes(net, name, array))
-            found[name] = params[name].grad.numpy().transpose(inverse)
+            found[name] = params[name].grad.cpu().numpy().transpose(inverse)
     return found
 
 
@@ -152,11 +206,24 @@ def forward(net, params, x, training=False, after=None):
 
 
 def loss(scores, labels, ignore_label):
-    """Soft-max cross-entropy averaged over the labelled pixels; labels is an array (n, ...)."""
+    """Soft-max cross-entropy averaged over the labelled pixels; `labels` made them (n, ...)."""
     import torch
 
-    labels = torch.from_numpy(labels.astype(np.int64))
     return torch.nn.functional.cross_entropy(scores, labels, ignore_index=ignore_label)
+
+
+def product(a, b, device):
+    """A function that multiplies copies of two arrays on a device."""
+    import torch
+
+    a, b = (torch.from_numpy(each).to(device) for each in (a, b))
+
+    def run():
+        c = a @ b
+        synchronize(device)
+        return c
+
+    return run
 
 
 def optimizer(params, rate, momentum, decay):

@@ -1,0 +1,75 @@
+"""What the products' kernels share: which results a block computes, and where its numbers lie.
+
+A row of `gathered_product.product` is a pixel of a phase's grid, one of its `gradient` a channel of
+a tap; a block computes some rows and columns, and of the depth its share.
+"""
+
+from numba.cuda.types import int32
+
+from .compilation import inline
+from .indexing import quotient, remainder
+
+OUTSIDE = -(1 << 30)  # no tap leads from there into an image
+
+
+@inline
+def block_place(x, y, column_tiles, parts, rows, columns):
+    """Group and part of block (x, y), and the first row and column of its tile."""
+    return (quotient(y, parts), remainder(y, parts), int32(quotient(x, column_tiles) * rows),
+            int32(remainder(x, column_tiles) * columns))
+
+
+@inline
+def read_phase(phases, phase):
+    """(first_tap, last_tap, origin_y, origin_x, grid_h, grid_w) of a phase."""
+    at = int32(6 * phase)
+    return (phases[at], phases[at + 1], phases[at + 2], phases[at + 3], phases[at + 4],
+            phases[at + 5])
+
+
+@inline
+def read_tap(taps, tap, last_tap):
+    """(offset_y, offset_x, index) of a tap, zeros from the last one on."""
+    if tap < last_tap:
+        return taps[3 * tap], taps[3 * tap + 1], taps[3 * tap + 2]
+    return int32(0), int32(0), int32(0)
+
+
+@inline
+def share(depth, at_once, parts, part):
+    """The first step of a block's share of the depth, of so many numbers each, and the end."""
+    steps = quotient(depth + at_once - 1, at_once)
+    each = quotient(steps + parts - 1, parts)
+    first = int32(part * each)
+    return first, int32(min(steps, first + each))
+
+
+@inline
+def source_pixel(row, grid_h, grid_w, step_y, step_x, x_h, x_w):
+    """Row and column in the image, and number of all, of the pixel that a row's taps start from."""
+    image, q = quotient(row, grid_h * grid_w), remainder(row, grid_h * grid_w)
+    y, x = int32(quotient(q, grid_w) * step_y), int32(remainder(q, grid_w) * step_x)
+    return y, x, int32((image * x_h + y) * x_w + x)
+
+
+@inline
+def is_inside(y, x, x_h, x_w):
+    """Whether a pixel is in the image."""
+    return 0 <= y and y < x_h and 0 <= x and x < x_w
+
+
+@inline
+def target_pixel(row, grid_h, grid_w, origin_y, origin_x, step_y, step_x, y_h, y_w):
+    """The number of the pixel that a row's results go to."""
+    image, q = quotient(row, grid_h * grid_w), remainder(row, grid_h * grid_w)
+    y = int32(origin_y + quotient(q, grid_w) * step_y)
+    x = int32(origin_x + remainder(q, grid_w) * step_x)
+    return int32((image * y_h + y) * y_w + x)
+
+
+@inline
+def wrapped(tap, channel, depth):
+    """The same place in the depth, if that lies in the tap or the one after it."""
+    if channel >= depth:
+        return int32(tap + 1), int32(channel - depth)
+    return int32(tap), int32(channel)
