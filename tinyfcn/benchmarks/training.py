@@ -25,6 +25,10 @@ def training(net, x, repeat, with_torch, rng, device=CPU, precision="float32"):
     labels = random_labels(net.forward(to_device(x, device)).shape, rng)
     gradients, ours = our_step(net, x, labels)
     forward_tolerance, gradient_tolerance = TOLERANCES[precision]
+    batch_norm = net.arguments.get("batch_norm", False)
+    if batch_norm:
+        # Its numbers lie around zero, where rounding decides far more ReLUs than elsewhere.
+        gradient_tolerance *= 10
     duels = []
     for name, options in pytorch.VARIANTS.items() if with_torch else ():
         params, their_gradients, theirs = their_step(net, x, labels, device=device, **options)
@@ -32,6 +36,8 @@ def training(net, x, repeat, with_torch, rng, device=CPU, precision="float32"):
                 forward_tolerance)
         found = pytorch.gradients(net, params)
         for key, g in net.grads.items():
+            if batch_norm and key.startswith("conv") and key.endswith("/bias"):
+                continue  # batch norm takes any bias away: its gradient is zero but for rounding
             compare(f"{net.name}, {name}: gradient of {key}", to_host(g), found[key],
                     gradient_tolerance)
         del found
