@@ -1,8 +1,13 @@
 """What all tests share."""
 import os
 import pathlib
+import signal
 
 import pytest
+
+# In the background of a shell Ctrl-C is ignored, and so it would be by what tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
