@@ -27,7 +27,7 @@ import numpy as np
 
 from .arrays import to_device, to_host
 from .graph import Graph
-from .layers import MaxPooling, ReLU
+from .layers import BatchNorm, MaxPooling, ReLU
 
 # Derivatives are compared relative to their size, but at least to this share of the array's
 # largest: what is smaller is rounding.
@@ -413,8 +413,10 @@ def _pattern(target):
     """On which side of each kink the forward that was just run is."""
     pattern = []
     for layer in _layers(target):
-        if isinstance(layer, ReLU):
+        if isinstance(layer, ReLU) and layer.kept is not None:
             pattern.append(to_host(layer.kept) > 0)
+        elif isinstance(layer, BatchNorm) and layer.kept[-1]:  # a ReLU ran inside it
+            pattern.append(layer.positive())
         elif isinstance(layer, MaxPooling):
             pattern.append(to_host(layer.kept[0]))
     return pattern

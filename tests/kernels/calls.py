@@ -73,12 +73,12 @@ def transposed_convolution_forward(rng, dtype):
 
 
 def interpolate_backward(rng, dtype):
-    rows, columns = rng.uniform(0.5, 1, (2, 8))
+    rows, columns = rng.uniform(0.5, 1, (2, 8)).tolist()
     return (normal(rng, dtype, 2, 60, 84, 21), rows, columns, (4, 4), (2, 2), (15, 21)), {}
 
 
 def interpolate_classify(rng, dtype):
-    rows, columns = rng.uniform(0.5, 1, (2, 8))
+    rows, columns = rng.uniform(0.5, 1, (2, 8)).tolist()
     return (normal(rng, dtype, 2, 15, 21, 21), rows, columns, (4, 4), (2, 2), (60, 84)), {}
 
 

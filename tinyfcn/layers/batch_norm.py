@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..arrays import zeros_like
+from ..arrays import to_host, zeros_like
 from ..kernels import backend
 from .layer import Layer
 
@@ -47,6 +47,21 @@ class BatchNorm(Layer):
         if keep and frozen:
             self.kept = y, relu
         return y
+
+    def positive(self):
+        """Where the ReLU that forward did on the way lets the gradient through.
+
+        To be asked after a forward in training mode, before its backward.
+        """
+        *kept, _ = self.kept
+        if "gamma" in self.fixed:
+            return to_host(kept[0]) > 0
+        x, mean, var = kept
+        params = self.params
+        y = backend(x).batch_norm_forward(
+            x, mean, var, params["gamma"], params["beta"], self.eps, relu=True
+        )
+        return to_host(y) > 0
 
     def backward(self, gy):
         ops, params = backend(gy), self.params
