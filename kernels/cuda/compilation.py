@@ -1,8 +1,9 @@
 """How kernels are compiled: at the first call, once a machine, kept on disk.
 
 A kernel states its types, so that it can be compiled without being called, which the tests do for
-GPUs that are not there. Arrays are passed as bare pointers: a launch then costs a fraction of what
-it costs with arrays, of which Numba passes shape and strides along.
+GPUs that are not there. Arrays are passed as bare pointers and numbers as NumPy's scalars, straight
+to cuda.core: a launch then costs a fraction of what it costs through Numba, which looks at every
+argument anew and passes shape and strides of arrays along.
 """
 
 import functools
@@ -11,6 +12,7 @@ import logging
 import pathlib
 import threading
 
+import numpy as np
 from numba import config, cuda
 from numba.cuda import types
 
@@ -29,7 +31,13 @@ INT = types.int32
 FLOAT = types.float32
 LONG = types.uint64
 
+# Numbers as a launch passes them; pointers are Python's ints.
+AS_PASSED = {INT: np.int32, FLOAT: np.float32, LONG: np.uint64}
+
 SIMULATED = bool(config.ENABLE_CUDASIM)
+
+if not SIMULATED:
+    from cuda import core
 
 # Compiling, and the simulator's launches, take one thread at a time.
 _one_at_a_time = threading.RLock()
@@ -91,10 +99,11 @@ class Kernel:
         functools.update_wrapper(self, function)
         self.function = function
         self.argument_types = argument_types
+        self.as_passed = [AS_PASSED.get(kind, int) for kind in argument_types]
         self.threads = (threads, 1, 1) if isinstance(threads, int) else (*threads, 1)[:3]
         self.bounds = self.threads[0] * self.threads[1] * self.threads[2], blocks
         self.lowest = lowest
-        self.compiled = None
+        self.compiled = self.loaded = None
 
     def launch(self, grid, *arguments):
         """Queue a run on the compute stream. `grid` is an int or up to three: blocks in x, y, z."""
@@ -109,8 +118,7 @@ class Kernel:
             if SIMULATED:
                 self._simulate(grid, arguments)
             else:
-                pointers = (0 if argument is None else argument for argument in arguments)
-                self.compiled.launch(tuple(pointers), grid, self.threads, stream)
+                self._launch(stream, grid, arguments)
         except Exception as error:
             raise launch.translated(error) from None
 
@@ -132,9 +140,16 @@ class Kernel:
                 announce_compilation()
             self.compiled = dispatcher.compile(self.argument_types)
 
-    def _simulate(self, grid, arguments):
-        import numpy as np
+    def _launch(self, stream, grid, arguments):
+        if self.loaded is None:
+            # The function that Numba found or made, on the GPU that this process uses.
+            self.loaded = self.compiled._codelibrary.get_cufunc()
+        passed = [as_passed(0 if argument is None else argument)
+                  for as_passed, argument in zip(self.as_passed, arguments, strict=True)]
+        config = core.LaunchConfig(grid=grid, block=self.threads)
+        core.launch(stream, config, self.loaded.kernel, *passed)
 
+    def _simulate(self, grid, arguments):
         nothing = cuda.device_array(0, np.float32)
         as_typed = [
             nothing if argument is None

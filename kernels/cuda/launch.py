@@ -4,6 +4,8 @@ A process uses one GPU, `select` says which. All kernels run on one stream, in t
 calls; copies from the host have another, so that they go on while kernels run.
 """
 
+import atexit
+import contextlib
 import functools
 import threading
 from typing import NamedTuple
@@ -37,6 +39,7 @@ LANES = {(7, 5): 64, (8, 0): 64}
 
 _selected = None
 _entered = threading.local()
+_abandoned = []
 
 
 def select(number):
@@ -61,9 +64,13 @@ def device_name():
 
 def enter():
     """Make the calling thread use the selected GPU."""
-    if not getattr(_entered, "done", False):
-        cuda.select_device(_selected or 0)
-        _entered.done = True
+    if not hasattr(_entered, "context"):
+        try:
+            cuda.select_device(_selected or 0)
+            _entered.context = cuda.current_context()
+            atexit.register(_abandon)
+        except Exception as error:
+            raise translated(error) from None
 
 
 @functools.cache
@@ -106,9 +113,19 @@ def translated(error):
     if isinstance(error, DeviceError | DeviceMemoryError):
         return error
     if type(error).__module__.startswith(("cuda.", "numba.cuda.cudadrv")):
+        _abandon()
         reason = " ".join(str(error).split())
         return DeviceError(f"{device_name()} failed: {reason}")
     return error
+
+
+def _abandon():
+    """Give nothing back from now on, neither to a GPU that failed, which would refuse each piece
+    with a traceback, nor at the end of the process, when the driver takes all at once."""
+    with contextlib.suppress(AttributeError):  # no context yet, or the simulator's
+        cleanup = _entered.context.defer_cleanup()
+        cleanup.__enter__()
+        _abandoned.append(cleanup)  # or it would end here
 
 
 @functools.cache

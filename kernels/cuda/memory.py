@@ -122,7 +122,7 @@ def release():
     launch.synchronize()
     _idle.clear()
     with contextlib.suppress(AttributeError):  # the simulator has none
-        cuda.current_context().deallocations.clear()
+        cuda.current_context().memory_manager.deallocations.clear()
 
 
 def empty(shape, dtype=np.float32):
@@ -166,6 +166,7 @@ def _event():
 
 
 _stages = {}
+_landings = {}
 
 
 def upload(array):
@@ -217,19 +218,31 @@ def download(array, target=None):
 
 
 class Download:
-    """A small array on its way to the host, in pinned memory, while kernels go on."""
+    """A small array on its way to the host, in pinned memory, while kernels go on.
+
+    The pinned memory waits for the next array of the size when this object is gone: to allocate and
+    to free it would stop the GPU.
+    """
 
     def __init__(self, array):
-        self.pinned = cuda.pinned_array(array.size, array.dtype)
         self.array = array  # until it is read
-        self.arrived = _event()
         self.found = None
+        self.waiting = _landings.setdefault((array.size, array.dtype), [])
         try:
             compute, _ = launch.numba_streams()
+            try:
+                self.pinned, self.arrived = self.waiting.pop()
+            except IndexError:
+                self.pinned, self.arrived = cuda.pinned_array(array.size, array.dtype), _event()
             array.block.numbers.copy_to_host(self.pinned, stream=compute)
             self.arrived.record(compute)
         except Exception as error:
             raise launch.translated(error) from None
+
+    def __del__(self):
+        # Copies run in the order of the calls: the next one arrives after this one.
+        if hasattr(self, "arrived"):
+            self.waiting.append((self.pinned, self.arrived))
 
     def numbers(self):
         """The array's numbers, a NumPy array (size,); waits for them."""
@@ -239,5 +252,5 @@ class Download:
             except Exception as error:
                 raise launch.translated(error) from None
             self.found = np.array(self.pinned)
-            self.array = self.pinned = None
+            self.array = None
         return self.found
