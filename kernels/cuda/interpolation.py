@@ -108,10 +108,16 @@ def interpolate_backward(gy, rows, columns, stride, padding, input_size):
     check_arrays("interpolate_backward", gy=(gy, 4))
     gx = memory.empty((gy.shape[0], *input_size, gy.shape[3]))
     if gx.size:
-        filters = [memory.upload(np.asarray(weights, np.float32)) for weights in (rows, columns)]
+        filters = [_filter(tuple(map(float, weights))) for weights in (rows, columns)]
         _gather.launch(launch.blocks_for(gx.size), gy, gx, *filters, gx.size, *gx.shape[1:3],
                        *gy.shape[1:], len(rows), len(columns), *stride, *padding)
     return gx
+
+
+@functools.lru_cache(maxsize=64)
+def _filter(weights):
+    """The filter of an axis on the GPU."""
+    return memory.upload(np.array(weights, np.float32))
 
 
 @functools.lru_cache(maxsize=64)

@@ -2,6 +2,7 @@
 
 Not collected by itself: `test_simulator.py` runs it in Numba's simulator, `gpu.sh` on a GPU.
 """
+import copy
 import json
 
 import numpy as np
@@ -100,6 +101,48 @@ def test_upsampling_is_learned_as_on_the_cpu(device, rng):
     close(arrays.to_host(y), here.forward(x, keep=True, size=(4, 5)), "y")
     close(arrays.to_host(there.backward(arrays.to_device(gy, device))), here.backward(gy), "gx")
     close(arrays.to_host(there.grads["weights"]), here.grads["weights"], "gw")
+
+
+@pytest.mark.parametrize("separable", [True, False])
+def test_fixed_upsampling_is_that_of_the_cpu(separable, device, rng, monkeypatch):
+    """Interpolation where the filter allows it; which is looked at once, since a look stops a GPU."""
+    from tinyfcn.kernels import cuda
+    from tinyfcn.layers import transposed_convolution
+
+    looked, done = [], []
+
+    def note(module, name, notes):
+        called = getattr(module, name)
+        monkeypatch.setattr(
+            module, name, lambda *args, **options: (notes.append(name), called(*args, **options))[1])
+
+    here = layers.TransposedConvolution(3, 4, 2, padding=1)
+    if not separable:
+        here.params["weights"][0, 0, 0, 1] = 1
+    there = copy.deepcopy(here)
+    there.to(device)
+    note(transposed_convolution, "to_host", looked)
+    for name in "interpolate", "interpolate_backward", "transposed_convolution_forward", \
+            "transposed_convolution_backward_input":
+        note(cuda, name, done)
+    for _ in range(2):
+        x = rng.standard_normal((1, 2, 3, 3), np.float32)
+        gy = rng.standard_normal((1, 4, 5, 3), np.float32)
+        looked.clear()
+        y = there.forward(arrays.to_device(x, device), keep=True, size=(4, 5))
+        gx = there.backward(arrays.to_device(gy, device))
+        times = len(looked)
+        close(arrays.to_host(y), here.forward(x, keep=True, size=(4, 5)), "y")
+        close(arrays.to_host(gx), here.backward(gy), "gx")
+    assert times == 0
+    assert there.grads == {}
+    wanted = ["interpolate", "interpolate_backward"] if separable else [
+        "transposed_convolution_forward", "transposed_convolution_backward_input"]
+    assert done == 2 * wanted
+    # Other weights, as a running average's, are looked at anew.
+    there.params["weights"] = arrays.to_device(np.zeros((4, 4, 3, 3), np.float32), device)
+    y = there.forward(arrays.to_device(x, device), size=(4, 5))
+    assert not arrays.to_host(y).any()
 
 
 def test_a_prepared_net_gives_the_scores_of_the_net(device, rng):

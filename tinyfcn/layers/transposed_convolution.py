@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..arrays import to_host
 from ..kernels import backend
 from ..kernels.geometry import pair
 from .layer import Layer
@@ -21,6 +22,7 @@ class TransposedConvolution(Layer):
         self.params["weights"] = bilinear_filter(self.kernel_size, channels, dtype)
         if fixed:
             self.fixed = frozenset({"weights"})
+        self.seen = None, None
 
     def forward(self, x, keep=False, size=None):
         """`size` (h, w) of the output, if not the one that follows from the kernel."""
@@ -48,9 +50,20 @@ class TransposedConvolution(Layer):
     def _filters(self):
         """(rows, columns) of a fixed filter that treats each channel for itself, or None.
 
-        Asked each time, since whoever has the weights may write into them.
+        Asked each time, since whoever has the weights may write into them. Where that takes a copy
+        of them they are on a GPU, which would have to stop: only kernels write there, into what
+        learns, so one look is enough.
         """
-        return separable_filter(self.params["weights"]) if "weights" in self.fixed else None
+        weights = self.params["weights"]
+        if "weights" not in self.fixed:
+            return None
+        if weights is self.seen[0]:
+            return self.seen[1]
+        host = to_host(weights)
+        filters = separable_filter(host)
+        if host is not weights:
+            self.seen = weights, filters
+        return filters
 
 
 def bilinear_filter(kernel_size, channels, dtype=np.float32):
@@ -75,10 +88,9 @@ def _triangle(size):
 def separable_filter(weights):
     """(rows, columns) whose outer product a fixed upsampling filter is, or None.
 
-    `weights` (kh, kw, in, out) must be zero between different channels and the same for all. Those on
-    a GPU are not looked at.
+    `weights` (kh, kw, in, out) must be zero between different channels and the same for all.
     """
-    if not isinstance(weights, np.ndarray) or weights.shape[2] != weights.shape[3] or weights.size == 0:
+    if weights.shape[2] != weights.shape[3] or weights.size == 0:
         return None
     kernel, diagonal = weights[:, :, 0, 0], np.arange(weights.shape[2])
     on_diagonal = weights[:, :, diagonal, diagonal]
