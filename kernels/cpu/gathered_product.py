@@ -32,6 +32,7 @@ from .micro_kernel import (
     clear_woven,
     copy,
     copy_woven,
+    fetch_tile,
     micro_kernels,
     multiply,
     pack_row,
@@ -40,6 +41,7 @@ from .micro_kernel import (
 )
 from .simd import BITS, lanes, lanes_of, prefetch
 from .threads import thread_count
+from .transposition import transpose
 
 # Sizes of the blocks; tests make them smaller. A panel of weights as deep as a block stays in the L1
 # cache while it meets the gathered rows, which stay in the L2 cache (1 MB where there is AVX-512,
@@ -184,11 +186,9 @@ def _pack_weights(w, w_shape, transposed, group_start, channels, output, outputs
         count = min(channels - c, depth - k)
         start = taps[tap, 2] * w_shape[1] * w_shape[2] + group_start
         if transposed:
-            for j in range(outputs):
-                row = start + (output + j) * w_shape[2] + c
-                at = (j // width * depth + k) * width + j % width
-                for i in range(count):
-                    panels[at + i * width] = w[row + i]
+            for j in range(0, outputs, width):
+                transpose(w, start + (output + j) * w_shape[2] + c, w_shape[2],
+                          min(width, outputs - j), count, panels, (j * depth + k * width), width)
         else:
             for i in range(count):
                 row = start + (c + i) * w_shape[2] + output
@@ -209,14 +209,6 @@ def _split_scratch(scratch, blocks):
     panels = zeros + width
     rows = panels + blocks.depth * blocks.columns
     return scratch[:zeros], scratch[zeros:panels], scratch[panels:rows], scratch[rows:]
-
-
-@inline
-def _fetch_tile(y, starts, first_row, rows, column, columns):
-    """Fetch the part of y that a tile will be added to, while the tile is computed."""
-    for i in range(first_row, first_row + rows):
-        for j in range(0, columns, lanes(y)):
-            prefetch(y, starts[i] + column + j)
 
 
 @inline
@@ -283,7 +275,7 @@ def _run_product(job, x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in
                     for i in range(start, end, blocks.tile_rows):
                         count_rows = min(blocks.tile_rows, end - i)
                         if block > 0:
-                            _fetch_tile(y, starts, i, count_rows, column, outputs)
+                            fetch_tile(y, starts, i, count_rows, column, outputs)
                         at = (i - start) * row_size
                         quarter = (i - start) // blocks.tile_rows % 4 * (width * row_size // 4)
                         ahead = panel + panel_step + quarter

@@ -39,6 +39,7 @@ from .simd import (
     load,
     load_part,
     maximum,
+    prefetch,
     splat,
     store,
     store_part,
@@ -184,6 +185,14 @@ def multiply(kernels, a, a_start, a_stride, b, b_start, ahead, columns, c, start
     call(kernels[(columns - 1) // lanes(b)], pointer(a, a_start), a_stride, pointer(b, b_start),
          pointer(b, ahead), pointer(c, column), pointer(starts, first_row), np.intp(add), depth,
          pointer(bias, bias_start), lowest)
+
+
+@inline
+def fetch_tile(y, starts, first_row, rows, column, columns):
+    """Fetch the part of y that a tile will be added or written to, while the tile is computed."""
+    for i in range(first_row, first_row + rows):
+        for j in range(0, columns, lanes(y)):
+            prefetch(y, starts[i] + column + j)
 
 
 @inline

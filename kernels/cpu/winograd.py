@@ -35,6 +35,7 @@ from .micro_kernel import (
 )
 from .simd import BITS, lanes, lanes_of, load, maximum, prefetch, splat, store
 from .threads import thread_count
+from .transposition import transpose
 from .winograd_transforms import transform
 
 # Some tiles, counted through all images, for some panels of outputs.
@@ -49,8 +50,10 @@ PRODUCT_BYTES = (800 if BITS == 512 else 400) << 10
 LEAST_TILES = (2 if BITS == 512 else 4) * TILE_ROWS
 # Of an array made from a pointer: no bounds are checked.
 SOME_LENGTH = 1 << 40
-# Of U, where the weights are transformed on the way, some rows at a time.
+# Of U, where the weights are transformed on the way, some rows at a time; transposed, so many rows
+# are read in one run.
 U_BYTES = (512 if BITS == 512 else 256) << 10
+PATCH_ROWS = 64
 
 
 class Blocks(NamedTuple):
@@ -60,6 +63,21 @@ class Blocks(NamedTuple):
     tiles: int
     tile_rows: int
     split: bool
+
+
+class Weights(NamedTuple):
+    """The weights that `forward` gets: U, if `ready`, or w, of which some rows of the depth are
+    transformed at a time, for one panel."""
+
+    ready: bool
+    rows: int
+    tap_step: int  # of U, or of what is there of it
+    inputs: int
+    outputs: int
+    transposed: bool
+    transform_rows: int  # addresses
+    transform: int
+    patch_rows: int
 
 
 @inline
@@ -147,41 +165,43 @@ def _write_tile(m, values, column, count, y, y_shape, image, top, left, shift, r
             at += y_shape[3]
 
 
-def _transform_rows(r, n, w, w_inputs, w_outputs, transposed, panel, first, count, to_u, u, u_step,
-                    patch, buffer):
+@inline
+def _patch_step(rows, numbers):
+    """How far apart the taps of some rows of a panel lie: an odd count of vectors."""
+    return (rows * TILE_VECTORS + 1) * lanes(numbers)
+
+
+def _transform_rows(r, n, w, inputs, outputs, transposed, panel, first, count, to_u, u, u_step,
+                    patch, patch_rows, buffer):
     """U of rows first : first + count of the depth, for one panel, from the pointer `u` on.
 
-    A few rows are put together first, so that each cache line of w is read once.
+    `patch_rows` of them are put together first: there, taps do not compete for places in the caches.
     """
     w, patch = carray(w, SOME_LENGTH), carray(patch, SOME_LENGTH)
     width = TILE_VECTORS * lanes(u)
-    rows = lanes(u)
-    depth_step, output_step = (1, w_outputs) if transposed else (w_outputs, 1)
-    outputs = w_inputs if transposed else w_outputs
-    columns = min(width, outputs - panel * width)
-    for some in range(first, first + count, rows):
-        some_rows = min(rows, first + count - some)
+    start_column = panel * width
+    columns = min(width, (inputs if transposed else outputs) - start_column)
+    # Rows lie up to pages apart, where the processor foresees nothing: the next tap's are fetched.
+    ahead = inputs * outputs * (-1 if transposed else 1)
+    patch_step = _patch_step(patch_rows, patch)
+    for some in range(first, first + count, patch_rows):
+        rows = min(patch_rows, first + count - some)
         for tap in range(r * r):
-            turned = r * r - 1 - tap if transposed else tap
-            start = turned * w_inputs * w_outputs + panel * width * output_step
-            start += some * depth_step
-            # Rows lie up to pages apart, where the processor foresees nothing.
-            ahead = w_inputs * w_outputs * (-1 if transposed else 1)
-            if transposed:
+            if transposed:  # the kernel turned by 180 degrees
+                start = ((r * r - 1 - tap) * inputs + start_column) * outputs + some
                 for j in range(columns):
-                    source = start + j * output_step
-                    prefetch(w, source + ahead)
-                    for i in range(some_rows):
-                        patch[(tap * rows + i) * width + j] = w[source + i]
+                    for i in range(0, rows, lanes(u)):
+                        prefetch(w, start + j * outputs + i + ahead)
+                transpose(w, start, outputs, columns, rows, patch, tap * patch_step, width)
             else:
-                for i in range(some_rows):
-                    source = start + i * depth_step
+                start = (tap * inputs + some) * outputs + start_column
+                for i in range(rows):
                     for j in range(0, columns, lanes(u)):
-                        prefetch(w, source + ahead + j)
-                    copy(w, source, patch, (tap * rows + i) * width, columns)
+                        prefetch(w, start + i * outputs + j + ahead)
+                    copy(w, start + i * outputs, patch, tap * patch_step + i * width, columns)
         # What is beyond the columns, whatever it is, is computed and never used.
-        for i in range(some_rows):
-            call(to_u, pointer(patch, i * width), r * rows * width, rows * width, lanes(u),
+        for i in range(rows):
+            call(to_u, pointer(patch, i * width), r * patch_step, patch_step, lanes(u),
                  pointer(u, (some - first + i) * width), n * u_step, u_step, lanes(u),
                  TILE_VECTORS, pointer(buffer, 0))
 
@@ -192,16 +212,15 @@ def _rows_transform(dtype):
     numbers = types.CPointer(from_dtype(dtype))
     return compile_callable(_transform_rows, (
         types.intp, types.intp, numbers, *(types.intp,) * 6, types.int64, numbers, types.intp,
-        numbers, numbers))
+        numbers, types.intp, numbers))
 
 
 @inline
-def _multiply(m, r, job, v, base, tap_step, channels, u, u_step, ready, w_shape, transposed,
-              transform_rows, to_u, depth, depth_block, bias, y, y_shape, tiles, rows, to_y, kernels, relu, pool, buffer,
-              values, zeros, patch, u_block, products):
+def _multiply(m, r, job, v, base, tap_step, channels, u, weights, depth, bias, y, y_shape, tiles,
+              rows, to_y, kernels, relu, pool, buffer, values, zeros, patch, u_part, products):
     """The outputs of a job, from V: for each panel all products, and at once back to pixels.
 
-    `u` is U if it is `ready`, else the weights w.
+    `u` is U if it is `weights.ready`, else w.
     """
     n = m + r - 1
     width = TILE_VECTORS * lanes(v)
@@ -209,22 +228,22 @@ def _multiply(m, r, job, v, base, tap_step, channels, u, u_step, ready, w_shape,
     slots = (job.last_tile - job.first_tile + rows - 1) // rows * rows
     starts = np.arange(slots) * width
     product_step = slots * width + lanes(v)
-    right = u if ready else u_block
-    right_step = u_step if ready else u_block.shape[0] // (n * n)
+    right = u if weights.ready else u_part
     for panel in range(job.first_panel, job.last_panel):
         columns = min(width, y_shape[3] - panel * width)
-        right_start = panel * n * n * u_step if ready else 0
-        for first in range(0, depth, depth_block):
-            count = min(depth_block, depth - first)
-            if not ready:
-                call(transform_rows, r, n, pointer(u, 0), w_shape[1], w_shape[2],
-                     np.intp(transposed), panel, first, count, to_u, pointer(u_block, 0),
-                     right_step, pointer(patch, 0), pointer(buffer, 0))
+        right_start = panel * n * n * weights.tap_step if weights.ready else 0
+        for first in range(0, depth, weights.rows):
+            count = min(weights.rows, depth - first)
+            if not weights.ready:
+                call(weights.transform_rows, r, n, pointer(u, 0), weights.inputs, weights.outputs,
+                     np.intp(weights.transposed), panel, first, count, weights.transform,
+                     pointer(u_part, 0), weights.tap_step, pointer(patch, 0), weights.patch_rows,
+                     pointer(buffer, 0))
             for tap in range(n * n):
-                at = right_start + tap * right_step
+                at = right_start + tap * weights.tap_step
                 for slot in range(0, slots, rows):
                     row = tap * tap_step + (job.first_tile - base + slot) * channels + first * rows
-                    ahead = at + right_step + slot // rows % 4 * (count * width // 4)
+                    ahead = at + weights.tap_step + slot // rows % 4 * (count * width // 4)
                     multiply(kernels, v, row, 0, right, at, ahead, columns, products, starts, slot,
                              tap * product_step, first > 0, count, zeros, 0, below_all)
         for tile in range(job.first_tile, job.last_tile):
@@ -249,16 +268,16 @@ def _take(scratch, numbers):
 
 
 @kernel
-def _forward(m, r, x, x_shape, u, u_step, ready, w_shape, transposed, transform_rows, to_u,
-             depth_block, u_size, patch_size, bias, y, y_shape, padding, tiles, jobs, counter, transforms, multiplies, v, tap_step,
-             channels, blocks, to_v, to_y, kernels, relu, pool, scratch):
+def _forward(m, r, x, x_shape, u, weights, u_size, patch_size, bias, y, y_shape, padding, tiles,
+             jobs, counter, transforms, multiplies, v, tap_step, channels, blocks, to_v, to_y,
+             kernels, relu, pool, scratch):
     n = m + r - 1
     workers = scratch.shape[0]
     for worker in prange(workers):
         buffer, rest = _take(scratch[worker], n * n * lanes(scratch))
         values, rest = _take(rest, m * m * lanes(scratch))
         zeros, rest = _take(rest, TILE_VECTORS * lanes(scratch))
-        u_block, rest = _take(rest, u_size)
+        u_part, rest = _take(rest, u_size)
         patch, products = _take(rest, patch_size)
         zeros[:] = 0.0
         while True:
@@ -274,14 +293,13 @@ def _forward(m, r, x, x_shape, u, u_step, ready, w_shape, transposed, transform_
                                  to_v, own_v, base, tap_step, channels, blocks.tile_rows, buffer,
                                  patch)
             if multiplies:
-                _multiply(m, r, job, own_v, base, tap_step, channels, u, u_step, ready, w_shape,
-                          transposed, transform_rows, to_u, x_shape[3], depth_block, bias, y, y_shape, tiles,
-                          blocks.tile_rows, to_y, kernels, relu, pool, buffer, values, zeros,
-                          patch, u_block, products)
+                _multiply(m, r, job, own_v, base, tap_step, channels, u, weights, x_shape[3], bias,
+                          y, y_shape, tiles, blocks.tile_rows, to_y, kernels, relu, pool, buffer,
+                          values, zeros, patch, u_part, products)
 
 
 @kernel
-def _transform_weights(r, n, w, w_shape, transposed, transform_rows, to_u, u, u_step, patches):
+def _transform_weights(r, n, w, w_shape, transposed, transform_rows, to_u, u, tap_step, patches):
     depth, outputs = (w_shape[2], w_shape[1]) if transposed else (w_shape[1], w_shape[2])
     panels = (outputs + TILE_VECTORS * lanes(u) - 1) // (TILE_VECTORS * lanes(u))
     rows = lanes(u)
@@ -291,10 +309,10 @@ def _transform_weights(r, n, w, w_shape, transposed, transform_rows, to_u, u, u_
         buffer, patch = _take(patches[worker], n * n * lanes(u))
         for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
             panel, first = job % panels, job // panels * rows
-            at = panel * n * n * u_step + first * TILE_VECTORS * lanes(u)
+            at = panel * n * n * tap_step + first * TILE_VECTORS * lanes(u)
             call(transform_rows, r, n, pointer(w, 0), w_shape[1], w_shape[2], np.intp(transposed),
-                 panel, first, min(rows, depth - first), to_u, pointer(u, at), u_step,
-                 pointer(patch, 0), pointer(buffer, 0))
+                 panel, first, min(rows, depth - first), to_u, pointer(u, at), tap_step,
+                 pointer(patch, 0), rows, pointer(buffer, 0))
 
 
 # ---- launchers
@@ -314,13 +332,13 @@ def transform_weights(w, m, transposed=False):
     r, width, lane_count = w.shape[0], panel_width(w.dtype), lanes_of(w.dtype)
     n = m + r - 1
     depth, outputs = (w.shape[3], w.shape[2]) if transposed else (w.shape[2], w.shape[3])
-    u_step = apart(depth * width, w.dtype)
-    u = memory.empty((-(-outputs // width), n * n, u_step), w.dtype)
+    tap_step = apart(depth * width, w.dtype)
+    u = memory.empty((-(-outputs // width), n * n, tap_step), w.dtype)
     patches = memory.scratch(
-        thread_count(), n * n * lane_count + _patch_size(n, r, 0, w.dtype), w.dtype)
+        thread_count(), n * n * lane_count + _patch_size(r, lane_count, w.dtype), w.dtype)
     _transform_weights(r, n, w.reshape(-1), (r * r, w.shape[2], w.shape[3]), transposed,
                        _rows_transform(w.dtype), transform("weights", m, r, w.dtype), u.reshape(-1),
-                       u_step, patches)
+                       tap_step, patches)
     return u
 
 
@@ -345,30 +363,23 @@ def forward(x, weights, bias, y_shape, m, r, padding, relu=False, pool=False, tr
     blocks = blocks or choose_blocks(n, total, channels, panels, workers, dtype)
     if weights.ndim == 4 and not blocks.split:  # several jobs would transform the same weights
         weights = transform_weights(weights, m, transposed)
-    ready = weights.ndim == 3
-    if ready:
-        u_step, w_shape, depth_block, u_size = weights.shape[2], (0, 0, 0), x.shape[3], 0
-    else:
-        depth_block = U_BYTES // (n * n * width * dtype.itemsize) // lane_count * lane_count
-        depth_block = max(lane_count, min(channels, depth_block))
-        u_step, w_shape = 0, (r * r, weights.shape[2], weights.shape[3])
-        u_size = n * n * apart(depth_block * width, dtype)
+    given = _describe(weights, m, r, x.shape[3], transposed)
+    u_size = 0 if given.ready else n * n * given.tap_step
+    patch_size = max(n * n * channels, _patch_size(r, given.patch_rows, dtype))
     slots = -(-total // blocks.tile_rows) * blocks.tile_rows if blocks.split else blocks.tiles
     tap_step = apart(slots * channels, dtype)
     v = memory.empty((1 if blocks.split else workers, n * n * tap_step), dtype)
-    patch_size = _patch_size(n, r, channels, dtype)
     scratch = memory.scratch(
         workers, (n * n + m * m) * lane_count + width + u_size + patch_size
         + n * n * (blocks.tiles * width + lane_count), dtype)
     bias = np.empty(0, dtype) if bias is None else bias
 
     def run(jobs, transforms, multiplies):
-        _forward(m, r, x.reshape(-1), x.shape, weights.reshape(-1), u_step, ready, w_shape,
-                 transposed, _rows_transform(dtype), transform("weights", m, r, dtype), depth_block, u_size, patch_size, bias,
-                 y.reshape(-1), y_shape, padding, tiles, jobs, np.zeros(1, np.int64), transforms,
-                 multiplies, v, tap_step, channels, blocks, transform("input", m, r, dtype),
-                 transform("output", m, r, dtype), micro_kernels(dtype, blocks.tile_rows), relu,
-                 pool, scratch)
+        _forward(m, r, x.reshape(-1), x.shape, weights.reshape(-1), given, u_size, patch_size,
+                 bias, y.reshape(-1), y_shape, padding, tiles, jobs, np.zeros(1, np.int64),
+                 transforms, multiplies, v, tap_step, channels, blocks,
+                 transform("input", m, r, dtype), transform("output", m, r, dtype),
+                 micro_kernels(dtype, blocks.tile_rows), relu, pool, scratch)
 
     if blocks.split:
         run(_jobs(total, blocks.tile_rows, panels, panels), True, False)
@@ -395,9 +406,21 @@ def choose_blocks(n, total, channels, panels, workers, dtype):
     return Blocks(-(-min(tiles, total) // tile_rows) * tile_rows, tile_rows, split)
 
 
-def _patch_size(n, r, channels, dtype):
-    """Numbers of the largest patch: a tile's pixels, or some rows of the weights for a panel."""
-    return max(n * n * channels, r * r * lanes_of(dtype) * panel_width(dtype))
+def _describe(weights, m, r, depth, transposed):
+    dtype, width, lane_count = weights.dtype, panel_width(weights.dtype), lanes_of(weights.dtype)
+    if weights.ndim == 3:
+        return Weights(True, depth, weights.shape[2], 0, 0, False, 0, 0, 0)
+    rows = U_BYTES // ((m + r - 1) ** 2 * width * dtype.itemsize) // lane_count * lane_count
+    rows = max(lane_count, min(-(-depth // lane_count) * lane_count, rows))
+    # Transposed, the depth lies side by side in memory: the longer the run, the faster.
+    patch_rows = min(rows, PATCH_ROWS) if transposed else lane_count
+    return Weights(False, rows, apart(rows * width, dtype), *weights.shape[2:], transposed,
+                   _rows_transform(dtype), transform("weights", m, r, dtype), patch_rows)
+
+
+def _patch_size(r, rows, dtype):
+    """Numbers of the patch for some rows of the weights and a panel."""
+    return r * r * (rows * TILE_VECTORS + 1) * lanes_of(dtype)
 
 
 def apart(numbers, dtype):

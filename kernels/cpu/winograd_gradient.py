@@ -23,16 +23,15 @@ from .algorithms import PART_BYTES
 from .callables import call, pointer
 from .compilation import inline, kernel
 from .micro_kernel import (
-    TILE_ROWS,
     TILE_VECTORS,
-    best_rows,
     copy,
+    fetch_tile,
     micro_kernels,
     multiply,
     panel_width,
     put_tile,
 )
-from .simd import fence, lanes, lanes_of
+from .simd import BITS, fence, lanes, lanes_of
 from .threads import thread_count
 from .winograd import apart, copy_patch, tile_place
 from .winograd_transforms import transform
@@ -42,16 +41,21 @@ PARTS = 8
 CACHE_BYTES = 896 << 10
 LEAST_BLOCK, MOST_BLOCK = 16, 128
 
+# What a job of `_multiply_pairs` takes of the transformed gradient.
+PANELS_BYTES = 512 << 10
+
 # Tiles whose V and gradient are there at a time; tests make them fewer.
 BATCH_BYTES = 8 << 20
 LEAST_BATCH = 192
+# Rows of the product's tiles, so that a vector of V holds one or more of them.
+ROWS = 8 if BITS == 512 else 4
 # So large a gradient is written past the caches, which could not hold it.
 STREAMED_BYTES = 64 << 20
 
 
 @inline
-def _transform_patch(image, top, left, side, source, shape, channels, to, target, slot_step,
-                     tap_step, n, width, slots, slot, patch, buffer):
+def _transform_patch(image, top, left, side, source, shape, channels, to, target, tap_step, n,
+                     width, slots, slot, patch, buffer):
     """The side x side pixels at (top, left), transformed, to a slot among the others of each tap.
 
     The channels lie in panels of `width`, all slots of a panel together.
@@ -63,16 +67,22 @@ def _transform_patch(image, top, left, side, source, shape, channels, to, target
     else:
         copy_patch(source, shape, image, top, left, side, patch, channels)
         start, row_step = pointer(patch, 0), side * channels
-    for c in range(0, channels, width):
-        call(to, pointer(start, c), row_step, channels, lanes(patch),
-             pointer(target, c * slots + slot * slot_step), n * tap_step, tap_step, lanes(patch),
-             min(width, channels - c) // lanes(patch), pointer(buffer, 0))
+    for first in range(0, min(width, channels), lanes(patch)):
+        call(to, pointer(start, first), row_step, channels, width,
+             pointer(target, slot * width + first), n * tap_step, tap_step, slots * width,
+             (channels - first + width - 1) // width, pointer(buffer, 0))
+
+
+@inline
+def _place(c, width, slots):
+    """Where channel c of a tap's first tile is."""
+    return c // width * width * slots + c % width
 
 
 @kernel
 def _transform_tiles(m, n, x, x_shape, gy, gy_shape, padding, tiles, first, last, to_v, v, v_step,
                      channels, to_g, g, g_step, outputs, buffers):
-    """V, tile by tile, and the transformed gy in panels, of tiles first : last."""
+    """V and the transformed gy of tiles first : last."""
     width = TILE_VECTORS * lanes(v)
     workers = buffers.shape[0]
     slots = last - first
@@ -82,28 +92,27 @@ def _transform_tiles(m, n, x, x_shape, gy, gy_shape, padding, tiles, first, last
         for slot in range(slots * worker // workers, slots * (worker + 1) // workers):
             image, top, left = tile_place(first + slot, tiles, m)
             _transform_patch(image, top - padding[0], left - padding[1], n, x, x_shape, channels,
-                             to_v, v, channels, v_step, n, channels, slots, slot, patch, buffer)
+                             to_v, v, v_step, n, lanes(v), slots, slot, patch, buffer)
             _transform_patch(image, top, left, m, gy, gy_shape, outputs,
-                             to_g, g, width, g_step, n, width, slots, slot, patch, buffer)
+                             to_g, g, g_step, n, width, slots, slot, patch, buffer)
 
 
 @kernel
 def _multiply_parts(m, n, x, x_shape, gy, gy_shape, padding, tiles, total, block, to_v, v_step,
-                    channels, to_g, g_step, outputs, gu, gu_step, kernels, tile_rows, scratch):
+                    channels, to_g, g_step, outputs, gu, gu_step, kernels, scratch):
     """gU of each part of the tiles, block by block of them, all of it in a core's cache."""
     width = TILE_VECTORS * lanes(gu)
-    parts, workers = gu.shape[0], scratch.shape[0]
-    whole_panels = (outputs + width - 1) // width * width
+    parts, workers, rows = gu.shape[0], scratch.shape[0], min(ROWS, lanes(gu))
     room = n * n * lanes(gu) + n * n * max(channels, outputs)
     for worker in prange(workers):
         buffer = scratch[worker, : n * n * lanes(gu)]
         patch = scratch[worker, n * n * lanes(gu) : room]
         zeros = scratch[worker, room : room + width]
-        products = scratch[worker, room + width : room + width + tile_rows * width]
-        v = scratch[worker, room + width + tile_rows * width :]
-        g = scratch[worker, room + width + tile_rows * width + n * n * v_step + width :]
+        products = scratch[worker, room + width : room + width + rows * width]
+        v = scratch[worker, room + width + rows * width :]
+        g = scratch[worker, room + width + rows * width + n * n * v_step :]
         zeros[:] = 0.0
-        product_starts = np.arange(tile_rows) * width
+        product_starts = np.arange(rows) * width
         starts = np.arange(x_shape[3]) * gy_shape[3]
         below_all = gu.dtype.type(-np.inf)
         for part in range(parts * worker // workers, parts * (worker + 1) // workers):
@@ -115,24 +124,25 @@ def _multiply_parts(m, n, x, x_shape, gy, gy_shape, padding, tiles, total, block
                     image, top, left = tile_place(first + slot, tiles, m)
                     _transform_patch(
                         image, top - padding[0], left - padding[1], n, x, x_shape, channels, to_v,
-                        v, channels, v_step, n, channels, slots, slot, patch, buffer)
+                        v, v_step, n, lanes(v), slots, slot, patch, buffer)
                     _transform_patch(
-                        image, top, left, m, gy, gy_shape, outputs, to_g, g, width, g_step, n,
-                        width, slots, slot, patch, buffer)
+                        image, top, left, m, gy, gy_shape, outputs, to_g, g, g_step, n, width,
+                        slots, slot, patch, buffer)
                 again = first > begin
                 for tap in range(n * n):
                     for j in range(0, gy_shape[3], width):
                         columns = min(width, gy_shape[3] - j)
                         panel = tap * g_step + j * slots
-                        for c in range(0, x_shape[3], tile_rows):
-                            count = min(tile_rows, x_shape[3] - c)
-                            at = tap * v_step + c
-                            if count == tile_rows:
-                                multiply(kernels, v, at, channels, g, panel, panel, columns, sums,
+                        for c in range(0, x_shape[3], rows):
+                            count = min(rows, x_shape[3] - c)
+                            at = tap * v_step + _place(c, lanes(v), slots)
+                            if count == rows:
+                                fetch_tile(sums, starts, c, rows, tap * gu_step + j, columns)
+                                multiply(kernels, v, at, lanes(v), g, panel, panel, columns, sums,
                                          starts, c, tap * gu_step + j, again, slots, zeros, 0,
                                          below_all)
                                 continue
-                            multiply(kernels, v, at, channels, g, panel, panel, columns, products,
+                            multiply(kernels, v, at, lanes(v), g, panel, panel, columns, products,
                                      product_starts, 0, 0, False, slots, zeros, 0, below_all)
                             for i in range(count):
                                 to = tap * gu_step + starts[c + i] + j
@@ -153,27 +163,28 @@ def _add_parts(gu):
 
 
 @kernel
-def _multiply_tiles(v, v_step, channels, g, g_step, gu, gu_step, gu_shape, slots, again, kernels):
+def _multiply_tiles(v, v_step, g, g_step, gu, gu_step, gu_shape, slots, again, kernels):
     """gU (taps, in, out) = or, `again`, += V^T gy', each tap by one thread."""
-    width = TILE_VECTORS * lanes(v)
+    width, tile_rows = TILE_VECTORS * lanes(v), min(ROWS, lanes(v))
     for tap in prange(gu_shape[0]):
-        buffer = np.empty(TILE_ROWS * width + width, v.dtype)
-        tile, zeros = buffer[: TILE_ROWS * width], buffer[TILE_ROWS * width :]
+        buffer = np.empty(tile_rows * width + width, v.dtype)
+        tile, zeros = buffer[: tile_rows * width], buffer[tile_rows * width :]
         zeros[:] = 0.0
-        tile_starts = np.arange(TILE_ROWS) * width
+        tile_starts = np.arange(tile_rows) * width
         starts = tap * gu_step + np.arange(gu_shape[1]) * gu_shape[2]
         below_all = v.dtype.type(-np.inf)
         for j in range(0, gu_shape[2], width):
             columns = min(width, gu_shape[2] - j)
             panel = tap * g_step + j * slots
-            for c in range(0, gu_shape[1], TILE_ROWS):
-                rows = min(TILE_ROWS, gu_shape[1] - c)
-                at = tap * v_step + c
-                if rows == TILE_ROWS and columns % lanes(v) == 0:
-                    multiply(kernels, v, at, channels, g, panel, panel, columns, gu, starts, c, j,
+            for c in range(0, gu_shape[1], tile_rows):
+                rows = min(tile_rows, gu_shape[1] - c)
+                at = tap * v_step + _place(c, lanes(v), slots)
+                if rows == tile_rows and columns % lanes(v) == 0:
+                    fetch_tile(gu, starts, c, rows, j, columns)
+                    multiply(kernels, v, at, lanes(v), g, panel, panel, columns, gu, starts, c, j,
                              again, slots, zeros, 0, below_all)
                 else:
-                    multiply(kernels, v, at, channels, g, panel, panel, columns, tile, tile_starts,
+                    multiply(kernels, v, at, lanes(v), g, panel, panel, columns, tile, tile_starts,
                              0, 0, False, slots, zeros, 0, below_all)
                     put_tile(tile, rows, columns, gu, starts, c, j, again, zeros[:0], False, False)
 
@@ -201,14 +212,14 @@ def _transform_back(r, n, gu, gu_step, to_w, gw, size, buffers):
 
 
 @kernel
-def _multiply_pairs(r, n, v, v_step, channels, g, g_step, slots, to_w, gw, gw_shape, kernels,
+def _multiply_pairs(r, n, v, v_step, g, g_step, slots, to_w, gw, gw_shape, job_columns, kernels,
                     scratch):
-    """gW for all pairs of channels, some rows and a panel at a time, from all tiles at once."""
-    width = TILE_VECTORS * lanes(v)
-    step = TILE_ROWS * width + lanes(v)
+    """gW for all pairs of channels, a vector of inputs and some outputs at a time, from all tiles."""
+    width, job_rows, tile_rows = TILE_VECTORS * lanes(v), lanes(v), min(ROWS, lanes(v))
+    step = job_rows * job_columns + lanes(v)
     size = gw_shape[0] * gw_shape[1]
-    row_blocks = (gw_shape[0] + TILE_ROWS - 1) // TILE_ROWS
-    jobs = (gw_shape[1] + width - 1) // width * row_blocks
+    row_blocks = (gw_shape[0] + job_rows - 1) // job_rows
+    jobs = (gw_shape[1] + job_columns - 1) // job_columns * row_blocks
     workers = scratch.shape[0]
     for worker in prange(workers):
         buffer = scratch[worker, : n * n * lanes(v)]
@@ -216,18 +227,23 @@ def _multiply_pairs(r, n, v, v_step, channels, g, g_step, slots, to_w, gw, gw_sh
         zeros = scratch[worker, (n * n + r * r) * lanes(v) :][:width]
         products = scratch[worker, (n * n + r * r) * lanes(v) + width :]
         zeros[:] = 0.0
-        starts = np.arange(TILE_ROWS) * width
+        starts = np.arange(job_rows) * job_columns
         below_all = v.dtype.type(-np.inf)
         for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
-            j, c = job // row_blocks * width, job % row_blocks * TILE_ROWS
-            columns, rows = min(width, gw_shape[1] - j), min(TILE_ROWS, gw_shape[0] - c)
+            j, c = job // row_blocks * job_columns, job % row_blocks * job_rows
+            columns = min(job_columns, gw_shape[1] - j)
+            rows = min(job_rows, gw_shape[0] - c)
             for tap in range(n * n):
-                panel = tap * g_step + j * slots
-                multiply(kernels, v, tap * v_step + c, channels, g, panel, panel, columns, products,
-                         starts, 0, tap * step, False, slots, zeros, 0, below_all)
+                for k in range(0, columns, width):
+                    panel = tap * g_step + (j + k) * slots
+                    for row in range(0, rows, tile_rows):
+                        at = tap * v_step + _place(c + row, lanes(v), slots)
+                        multiply(kernels, v, at, lanes(v), g, panel, panel, min(width, columns - k),
+                                 products, starts, row, tap * step + k, False, slots, zeros, 0,
+                                 below_all)
             for i in range(rows):
                 for k in range(0, columns, lanes(v)):
-                    source = pointer(products, i * width + k)
+                    source = pointer(products, i * job_columns + k)
                     at = (c + i) * gw_shape[1] + j + k
                     if columns - k >= lanes(v):
                         call(to_w, source, n * step, step, 0, pointer(gw, at), r * size, size, 0, 1,
@@ -256,6 +272,8 @@ def weight_gradient(x, gy, m, r, padding):
     channels = -(-x.shape[3] // lane_count) * lane_count
     outputs = -(-gy.shape[3] // lane_count) * lane_count
     whole_panels = -(-outputs // width) * width
+    rows = min(ROWS, lane_count)
+    kernels = micro_kernels(dtype, rows, woven=False)
     workers = thread_count()
     to_w = transform("weights_adjoint", m, r, dtype)
     size = x.shape[3] * gy.shape[3]
@@ -273,12 +291,11 @@ def weight_gradient(x, gy, m, r, padding):
         tile_bytes = n * n * (channels + whole_panels) * dtype.itemsize
         block = min(MOST_BLOCK, max(LEAST_BLOCK, (CACHE_BYTES - part_bytes) // tile_bytes))
         v_step, g_step = apart(block * channels, dtype), apart(block * whole_panels, dtype)
-        rows = best_rows(x.shape[3])
         gu = memory.empty((PARTS, n * n * gu_step), dtype)
         room = (n * n * (lane_count + max(channels, outputs)) + width + rows * width
-                + n * n * (v_step + g_step) + width)
+                + n * n * (v_step + g_step))
         _multiply_parts(m, n, *flat, total, block, to_v, v_step, channels, to_g, g_step, outputs,
-                        gu, gu_step, micro_kernels(dtype, rows, woven=False), rows,
+                        gu, gu_step, kernels,
                         memory.scratch(workers, room, dtype))
         _add_parts(gu)
         return transform_back(gu[0])
@@ -286,10 +303,8 @@ def weight_gradient(x, gy, m, r, padding):
     at_once = total <= batch
     batch = -(-total // -(-total // batch))
     v_step, g_step = apart(batch * channels, dtype), apart(batch * whole_panels, dtype)
-    # Behind the last row, what a tile of rows reads too much.
-    v = memory.empty((n * n * v_step + TILE_ROWS,), dtype)
+    v = memory.empty((n * n * v_step,), dtype)
     g = memory.empty((n * n * g_step,), dtype)
-    kernels = micro_kernels(dtype, TILE_ROWS, woven=False)
 
     def transform_tiles(first, last):
         room = n * n * (lane_count + max(channels, outputs))
@@ -298,16 +313,19 @@ def weight_gradient(x, gy, m, r, padding):
 
     if at_once:
         transform_tiles(0, total)
-        room = (n * n + r * r) * lane_count + width + n * n * (TILE_ROWS * width + lane_count)
+        # Wide enough to write long runs; what meets all of V shall stay in the cache.
+        panels = max(1, PANELS_BYTES // (n * n * total * width * dtype.itemsize))
+        job_columns = min(whole_panels, panels * width)
+        room = (n * n + r * r) * lane_count + width + n * n * lane_count * (job_columns + 1)
         if gw.nbytes >= STREAMED_BYTES and gw.shape[3] % lane_count == 0:
             to_w = transform("weights_adjoint", m, r, dtype, streaming=True)
-        _multiply_pairs(r, n, v, v_step, channels, g, g_step, total, to_w, gw.reshape(-1),
-                        gw.shape[2:], kernels, memory.scratch(workers, room, dtype))
+        _multiply_pairs(r, n, v, v_step, g, g_step, total, to_w, gw.reshape(-1),
+                        gw.shape[2:], job_columns, kernels, memory.scratch(workers, room, dtype))
         return gw
     gu = memory.empty((n * n * gu_step,), dtype)
     for first in range(0, total, batch):
         last = min(total, first + batch)
         transform_tiles(first, last)
-        _multiply_tiles(v, v_step, channels, g, g_step, gu, gu_step,
+        _multiply_tiles(v, v_step, g, g_step, gu, gu_step,
                         (n * n, x.shape[3], gy.shape[3]), last - first, first > 0, kernels)
     return transform_back(gu)

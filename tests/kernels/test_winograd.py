@@ -178,17 +178,18 @@ def test_blocks_do_not_matter(split, u_bytes, monkeypatch, rng, dtype):
 
     monkeypatch.setattr(winograd, "choose_blocks", choose_blocks)
     for name, value in {"V_BYTES": 1, "PRODUCT_BYTES": 1 << 14, "LEAST_TILES": 1,
-                        "U_BYTES": u_bytes}.items():
+                        "U_BYTES": u_bytes, "PATCH_ROWS": 16}.items():
         monkeypatch.setattr(winograd, name, value)
     for name in ("few tiles, many outputs", "many tiles, few outputs"):
         check_all(SIZES[name], rng, dtype, "winograd-4")
     assert {blocks.split for blocks in roads} == {split}
 
 
-@pytest.mark.parametrize("batch", [5, 10**9])
-def test_batches_of_the_gradient_do_not_matter(batch, monkeypatch, rng, dtype):
-    monkeypatch.setattr(winograd_gradient, "BATCH_BYTES", 1)
-    monkeypatch.setattr(winograd_gradient, "LEAST_BATCH", batch)
+@pytest.mark.parametrize("batch, panels_bytes", [(5, 0), (10**9, 0), (10**9, 10**9)])
+def test_blocks_of_the_gradient_do_not_matter(batch, panels_bytes, monkeypatch, rng, dtype):
+    for name, value in {"PART_BYTES": 0, "BATCH_BYTES": 1, "LEAST_BATCH": batch,
+                        "PANELS_BYTES": panels_bytes}.items():
+        monkeypatch.setattr(winograd_gradient, name, value)
     for shapes in SIZES.values():
         x, w, _, gy = arrays(shapes, rng, dtype)
         _, gw = gradients_by_taps(x, w, gy, shapes.options["padding"])
