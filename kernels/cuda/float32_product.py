@@ -5,6 +5,8 @@ depth at a time are brought to shared memory, twice buffered: while a block mult
 next is on its way into registers.
 """
 
+import functools
+
 from numba import cuda
 from numba.cuda.types import float32, int32
 
@@ -16,12 +18,13 @@ from .target import add_outer_product, load4, store4
 from .tiles import (
     OUTSIDE,
     block_place,
+    gradient_place,
     is_inside,
+    product_place,
     read_phase,
     read_tap,
     share,
     source_pixel,
-    target_pixel,
     wrapped,
 )
 
@@ -52,6 +55,16 @@ def multiply_part(sums, left, right, a, b, a_at, b_at, a_step, b_step):
 
 
 @inline
+def fetch(quads, i, source, at, is_there):
+    """quads[i] = four numbers of the source, or zeros."""
+    if is_there:
+        quads[i, 0], quads[i, 1], quads[i, 2], quads[i, 3] = load4(source, at)
+    else:
+        for j in range(4):
+            quads[i, j] = float32(0)
+
+
+@inline
 def put_quad(y, at, column, outputs, whole_quads, x0, x1, x2, x3):
     """Store those of four neighbours in a row that are in the matrix of results."""
     if whole_quads:
@@ -69,17 +82,9 @@ def put_quad(y, at, column, outputs, whole_quads, x0, x1, x2, x3):
 
 
 @inline
-def put_product_row(y, sums, bias, i, row, grid, image, column, outputs, whole_quads, relu):
-    """Store a thread's row i, which is a pixel of the grid, with bias and ReLU."""
-    count, grid_h, grid_w, origin_y, origin_x, out_step_y, out_step_x = grid
-    y_h, y_w, y_stride, first = image
-    m = int32(row + (i & 3) + (i >> 2) * 32)
-    if m < count:
-        pixel = target_pixel(
-            m, grid_h, grid_w, origin_y, origin_x, out_step_y, out_step_x, y_h, y_w)
-        at = int32(pixel * y_stride + first + column)
-        for j in range(8):
-            sums[i, j] = rectified(sums[i, j] + bias[j], relu)
+def put_row(y, at, column, outputs, whole_quads, sums, i):
+    """Store a thread's row i of results at y[at], unless that is negative."""
+    if at >= 0:
         put_quad(y, at, column, outputs, whole_quads,
                  sums[i, 0], sums[i, 1], sums[i, 2], sums[i, 3])
         put_quad(y, at + 16, column + 16, outputs, whole_quads,
@@ -87,17 +92,19 @@ def put_product_row(y, sums, bias, i, row, grid, image, column, outputs, whole_q
 
 
 @inline
+def put_product_row(y, sums, bias, i, row, grid, image, column, outputs, whole_quads, relu):
+    """Store a thread's row i, which is a pixel of the grid, with bias and ReLU."""
+    for j in range(8):
+        sums[i, j] = rectified(sums[i, j] + bias[j], relu)
+    at = product_place(int32(row + (i & 3) + (i >> 2) * 32), grid, image)
+    put_row(y, at, column, outputs, whole_quads, sums, i)
+
+
+@inline
 def put_gradient_row(gw, sums, i, row, taps, matrix, column, outputs, whole_quads):
     """Store a thread's row i, which is a channel of a tap."""
-    tap_count, depth, channels, gw_stride, first = matrix
-    m = int32(row + (i & 3) + (i >> 2) * 32)
-    tap, channel = quotient(m, depth), remainder(m, depth)
-    if tap < tap_count and channel < channels:
-        at = int32((taps[3 * tap + 2] * channels + channel) * gw_stride + first + column)
-        put_quad(gw, at, column, outputs, whole_quads,
-                 sums[i, 0], sums[i, 1], sums[i, 2], sums[i, 3])
-        put_quad(gw, at + 16, column + 16, outputs, whole_quads,
-                 sums[i, 4], sums[i, 5], sums[i, 6], sums[i, 7])
+    at = gradient_place(int32(row + (i & 3) + (i >> 2) * 32), taps, matrix)
+    put_row(gw, at, column, outputs, whole_quads, sums, i)
 
 
 def make_product(down, across, blocks, transposed):
@@ -188,12 +195,9 @@ def make_product(down, across, blocks, transposed):
                 tap_y, tap_x, tap_w = read_tap(taps, tap, last_tap)
                 for i in range(a_loads):
                     in_y, in_x = int32(pixel_y[i] + tap_y), int32(pixel_x[i] + tap_x)
-                    if tap < last_tap and is_inside(in_y, in_x, x_h, x_w):
-                        at = int32(pixel[i] + (tap_y * x_w + tap_x) * (groups * depth) + channel)
-                        a_next[i, 0], a_next[i, 1], a_next[i, 2], a_next[i, 3] = load4(x, at)
-                    else:
-                        for j in range(4):
-                            a_next[i, j] = float32(0)
+                    at = int32(pixel[i] + (tap_y * x_w + tap_x) * (groups * depth) + channel)
+                    fetch(a_next, i, x, at,
+                          tap < last_tap and is_inside(in_y, in_x, x_h, x_w))
                 for i in range(b_loads):
                     inside = b_tap[i] < last_tap
                     at = int32(0)
@@ -203,11 +207,7 @@ def make_product(down, across, blocks, transposed):
                     elif inside:
                         at = int32((taps[3 * b_tap[i] + 2] * w_rows + b_channel[i])
                                    * (groups * w_columns) + w_at[i])
-                    if inside:
-                        b_next[i, 0], b_next[i, 1], b_next[i, 2], b_next[i, 3] = load4(w, at)
-                    else:
-                        for j in range(4):
-                            b_next[i, j] = float32(0)
+                    fetch(b_next, i, w, at, inside)
                     if not transposed:
                         b_channel[i] = int32(b_channel[i] + DEPTH)
                         b_tap[i], b_channel[i] = wrapped(b_tap[i], b_channel[i], depth)
@@ -241,9 +241,9 @@ def make_product(down, across, blocks, transposed):
         for j in range(8):
             n = int32(column + (j & 3) + (j >> 2) * 16)
             right[j] = bias[group * outputs + n] if has_bias and n < outputs else float32(0)
-        row = int32(row0 + tile_row)
         grid = count, grid_h, grid_w, origin_y, origin_x, out_step_y, out_step_x
-        image = y_h, y_w, int32(groups * outputs), int32(group * outputs + part * y_size)
+        image = y_h, y_w, int32(groups * outputs), int32(group * outputs + part * y_size + column)
+        row = int32(row0 + tile_row)
         # Written out: an index that is no constant would move the sums from registers to memory.
         put_product_row(y, sums, right, 0, row, grid, image, column, outputs, whole_quads, relu)
         put_product_row(y, sums, right, 1, row, grid, image, column, outputs, whole_quads, relu)
@@ -326,7 +326,7 @@ def make_gradient(down, across, blocks):
                 for i in range(a_loads):
                     in_y = int32(pixel_y[i] * step_y + tap_y)
                     in_x = int32(pixel_x[i] * step_x + tap_x)
-                    # Written out: by `is_inside` it would take a register too many.
+                    # Written out: by `is_inside` and `fetch` it would take a register too many.
                     if (tap < tap_count and pixel_image[i] < images
                             and 0 <= in_y and in_y < x_h and 0 <= in_x and in_x < x_w):
                         at = int32(((pixel_image[i] * x_h + in_y) * x_w + in_x) * x_stride + x_at)
@@ -345,12 +345,7 @@ def make_gradient(down, across, blocks):
                             pixel_image[i] = int32(pixel_image[i] + next_images)
                 for i in range(b_loads):
                     q = int32((turn + 1) * DEPTH + b_row + i * b_rows)
-                    if b_inside and q < count:
-                        at = int32(q * gy_stride + gy_at)
-                        b_next[i, 0], b_next[i, 1], b_next[i, 2], b_next[i, 3] = load4(gy, at)
-                    else:
-                        for j in range(4):
-                            b_next[i, j] = float32(0)
+                    fetch(b_next, i, gy, int32(q * gy_stride + gy_at), b_inside and q < count)
             if turn >= step:
                 multiply_part(
                     sums, left, right, a, b, int32(buffer * a_part + tile_row),
@@ -367,9 +362,9 @@ def make_gradient(down, across, blocks):
             turn = int32(turn + 1)
 
         column = int32(column0 + tile_column)
-        row = int32(row0 + tile_row)
         matrix = (tap_count, depth, channels, int32(groups * outputs),
-                  int32(group * outputs + part * gw_size))
+                  int32(group * outputs + part * gw_size + column))
+        row = int32(row0 + tile_row)
         put_gradient_row(gw, sums, 0, row, taps, matrix, column, outputs, whole_quads)
         put_gradient_row(gw, sums, 1, row, taps, matrix, column, outputs, whole_quads)
         put_gradient_row(gw, sums, 2, row, taps, matrix, column, outputs, whole_quads)
@@ -382,8 +377,16 @@ def make_gradient(down, across, blocks):
     return gradient_kernel
 
 
-products = {
-    (index, transposed): make_product(*launch.BLOCKS[index], transposed)
-    for index in range(len(launch.BLOCKS)) for transposed in (False, True)
-}
-gradients = [make_gradient(*block) for block in launch.BLOCKS]
+@functools.cache
+def products(algorithm):
+    """{(index of the tile, transposed): kernel}; there is one algorithm."""
+    return {
+        (index, transposed): make_product(*block, transposed)
+        for index, block in enumerate(launch.BLOCKS) for transposed in (False, True)
+    }
+
+
+@functools.cache
+def gradients(algorithm):
+    """Kernels by the index of the tile."""
+    return [make_gradient(*block) for block in launch.BLOCKS]

@@ -68,16 +68,11 @@ def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed
     tap_table, phase_table, most_taps = _tables(
         tuple(phases), taps.tobytes(), tuple(in_step), x.shape[1:3])
     rows = max(x.shape[0] * grid_h * grid_w for *_, grid_h, grid_w in phases)
-    kernels, tiles, deep = float32_product.products, launch.TILES, float32_product.DEPTH
-    if algorithm != algorithms.IM2COL:
-        kernels, tiles, deep = tensor_product.products(algorithm), launch.TENSOR_TILES, \
-            tensor_product.DEPTH
-    tile = launch.choose_tile(tiles, rows, outputs)
-    row_tiles, column_tiles = -(-rows // tiles[tile][0]), -(-outputs // tiles[tile][1])
-    steps = most_taps * depth // deep
+    module, tile, row_tiles, column_tiles = _tiling(algorithm, rows, outputs)
+    steps = most_taps * depth // module.DEPTH
     parts = launch.shares(row_tiles * column_tiles * groups * len(phases), steps, y.nbytes)
     target = y if parts == 1 else memory.empty((parts, *y.shape))
-    kernels[tile, transposed].launch(
+    module.products(algorithm)[tile, transposed].launch(
         (row_tiles * column_tiles, groups * parts, len(phases)),
         x, w.numbers, bias, target, tap_table, phase_table, *x.shape[:3], depth, *y.shape[1:3],
         outputs, groups, w.rows, w.columns, *in_step, *out_step, column_tiles, parts, y.size,
@@ -95,22 +90,27 @@ def gradient(x, gy, gw, taps, in_step, groups=1, algorithm=algorithms.IM2COL):
     x, depth = padded(x, groups)
     gy, columns = padded(gy, groups)
     rows = len(taps) * depth
-    kernels, tiles, deep = float32_product.gradients, launch.TILES, float32_product.DEPTH
-    if algorithm != algorithms.IM2COL:
-        kernels, tiles, deep = tensor_product.gradients(algorithm), launch.TENSOR_TILES, \
-            tensor_product.DEPTH
-    tile = launch.choose_tile(tiles, rows, outputs)
-    row_tiles, column_tiles = -(-rows // tiles[tile][0]), -(-outputs // tiles[tile][1])
-    steps = gy.shape[0] * gy.shape[1] * gy.shape[2] // deep
+    module, tile, row_tiles, column_tiles = _tiling(algorithm, rows, outputs)
+    steps = gy.shape[0] * gy.shape[1] * gy.shape[2] // module.DEPTH
     parts = launch.shares(row_tiles * column_tiles * groups, steps, gw.nbytes)
     target = gw if parts == 1 else memory.empty((parts, *gw.shape))
-    kernels[tile].launch(
+    module.gradients(algorithm)[tile].launch(
         (row_tiles * column_tiles, groups * parts),
         x, gy, target, _tap_table(taps.tobytes()), *x.shape[:3], depth, channels, *gy.shape[1:3],
         columns, outputs, groups, *in_step, len(taps), column_tiles, parts, gw.size,
         outputs % 4 == 0)
     if parts > 1:
         _add_up.launch(launch.blocks_for(gw.size), target, None, gw, gw.size, parts, 1, 0, 0)
+
+
+def _tiling(algorithm, rows, columns):
+    """The module with an algorithm's kernels, the index of its tile, and how many tiles results of a
+    size are, down and across."""
+    module, tiles = float32_product, launch.TILES
+    if algorithm != algorithms.IM2COL:
+        module, tiles = tensor_product, launch.TENSOR_TILES
+    tile = launch.choose_tile(tiles, rows, columns)
+    return module, tile, -(-rows // tiles[tile][0]), -(-columns // tiles[tile][1])
 
 
 @functools.lru_cache(maxsize=1024)

@@ -29,12 +29,13 @@ from .target import (
 from .tiles import (
     OUTSIDE,
     block_place,
+    gradient_place,
     is_inside,
+    product_place,
     read_phase,
     read_tap,
     share,
     source_pixel,
-    target_pixel,
 )
 
 DEPTH = 16
@@ -91,14 +92,14 @@ def put_pair(y, at, column, outputs, x0, x1):
 
 @inline
 def put_rows(y, rows_at, i, column, outputs, sums):
-    """Store two rows of a lane's results, which begin at rows_at unless that is negative."""
+    """Store two rows of a lane's results at rows_at, unless that is negative."""
     if rows_at[2 * i] >= 0:
         for j in range(4):
-            put_pair(y, rows_at[2 * i] + column + 8 * j, column + 8 * j, outputs,
+            put_pair(y, rows_at[2 * i] + 8 * j, column + 8 * j, outputs,
                      sums[i, j, 0], sums[i, j, 1])
     if rows_at[2 * i + 1] >= 0:
         for j in range(4):
-            put_pair(y, rows_at[2 * i + 1] + column + 8 * j, column + 8 * j, outputs,
+            put_pair(y, rows_at[2 * i + 1] + 8 * j, column + 8 * j, outputs,
                      sums[i, j, 2], sums[i, j, 3])
 
 
@@ -111,7 +112,11 @@ def put_tile(y, rows_at, column, outputs, sums):
     put_rows(y, rows_at, 3, column, outputs, sums)
 
 
-def make_product(down, across, blocks, transposed, bf16):
+# How a part is multiplied, and how many numbers of the depth a lane holds side by side.
+MULTIPLY = {algorithms.TF32: (multiply_part_tf32, 1), algorithms.BF16: (multiply_part_bf16, 2)}
+
+
+def make_product(down, across, blocks, transposed, algorithm):
     """The kernel of `gathered_product.product` for tiles of 64 * down x 32 * across."""
     rows, columns = 64 * down, 32 * across
     threads = 32 * down * across
@@ -124,7 +129,7 @@ def make_product(down, across, blocks, transposed, bf16):
     a_loads, b_loads = 8 // across, 4 // down
     quarter = threads // 4  # four threads copy a row of 16 numbers
     quads = columns // 4
-    spread = 2 if bf16 else 1  # numbers of the depth that a lane holds side by side
+    multiply_part, spread = MULTIPLY[algorithm]
 
     @kernel(FLOATS, FLOATS, FLOATS, FLOATS, INTS, INTS, *(INT,) * 20,
             threads=threads, blocks=blocks,
@@ -223,25 +228,16 @@ def make_product(down, across, blocks, transposed, bf16):
             if turn >= step:
                 a_at = int32(buffer * a_part + warp_row * a_row + lane_depth * a_depth)
                 b_at = int32(buffer * b_part + warp_column * b_column + lane_depth * b_depth)
-                if bf16:
-                    multiply_part_bf16(sums, left, right, a, b, a_at, b_at, a_row, a_depth,
-                                       b_column, b_depth)
-                else:
-                    multiply_part_tf32(sums, left, right, a, b, a_at, b_at, a_row, a_depth,
-                                       b_column, b_depth)
+                multiply_part(
+                    sums, left, right, a, b, a_at, b_at, a_row, a_depth, b_column, b_depth)
                 buffer = int32(buffer ^ 1)
             turn = int32(turn + 1)
 
         first_column = int32(column0 + (warp % across) * 32 + 2 * (lane & 3))
-        for i in range(4):
-            for below in range(2):
-                m = int32(row0 + warp_row + i * 16 + below * 8)
-                pixel_at = target_pixel(m, grid_h, grid_w, origin_y, origin_x, out_step_y,
-                                        out_step_x, y_h, y_w)
-                rows_at[2 * i + below] = int32(
-                    pixel_at * (groups * outputs) + group * outputs + part * y_size)
-                if m >= count:
-                    rows_at[2 * i + below] = -1
+        grid = count, grid_h, grid_w, origin_y, origin_x, out_step_y, out_step_x
+        image = y_h, y_w, int32(groups * outputs), int32(group * outputs + part * y_size + first_column)
+        for i in range(8):
+            rows_at[i] = product_place(int32(row0 + warp_row + i * 8), grid, image)
         for j in range(4):
             for n in range(2):
                 column = int32(first_column + j * 8 + n)
@@ -256,7 +252,7 @@ def make_product(down, across, blocks, transposed, bf16):
     return product_kernel
 
 
-def make_gradient(down, across, blocks, bf16):
+def make_gradient(down, across, blocks, algorithm):
     """The kernel of `gathered_product.gradient` for tiles of 64 * down x 32 * across."""
     rows, columns = 64 * down, 32 * across
     threads = 32 * down * across
@@ -267,7 +263,7 @@ def make_gradient(down, across, blocks, bf16):
     a_loads, b_loads = 8 // across, 4 // down
     a_quads, b_quads = rows // 4, columns // 4
     a_rows, b_rows = threads // a_quads, threads // b_quads
-    spread = 2 if bf16 else 1
+    multiply_part, spread = MULTIPLY[algorithm]
 
     @kernel(FLOATS, FLOATS, FLOATS, INTS, *(INT,) * 17,
             threads=threads, blocks=blocks,
@@ -342,26 +338,16 @@ def make_gradient(down, across, blocks, bf16):
             if turn >= step:
                 a_at = int32(buffer * a_part + warp_row * a_row + lane_depth * a_depth)
                 b_at = int32(buffer * b_part + warp_column * b_column + lane_depth * b_depth)
-                if bf16:
-                    multiply_part_bf16(sums, left, right, a, b, a_at, b_at, a_row, a_depth,
-                                       b_column, b_depth)
-                else:
-                    multiply_part_tf32(sums, left, right, a, b, a_at, b_at, a_row, a_depth,
-                                       b_column, b_depth)
+                multiply_part(
+                    sums, left, right, a, b, a_at, b_at, a_row, a_depth, b_column, b_depth)
                 buffer = int32(buffer ^ 1)
             turn = int32(turn + 1)
 
         first_column = int32(column0 + (warp % across) * 32 + 2 * (lane & 3))
-        for i in range(4):
-            for below in range(2):
-                m = int32(row0 + warp_row + i * 16 + below * 8)
-                tap = quotient(m, depth)
-                channel = remainder(m, depth)
-                rows_at[2 * i + below] = int32(-1)
-                if tap < tap_count and channel < channels:
-                    rows_at[2 * i + below] = int32(
-                        (taps[3 * tap + 2] * channels + channel) * (groups * outputs)
-                        + group * outputs + part * gw_size)
+        matrix = (tap_count, depth, channels, int32(groups * outputs),
+                  int32(group * outputs + part * gw_size + first_column))
+        for i in range(8):
+            rows_at[i] = gradient_place(int32(row0 + warp_row + i * 8), taps, matrix)
         put_tile(gw, rows_at, first_column, outputs, sums)
 
     return gradient_kernel
@@ -371,7 +357,7 @@ def make_gradient(down, across, blocks, bf16):
 def products(algorithm):
     """{(index of the tile, transposed): kernel} for an algorithm."""
     return {
-        (index, transposed): make_product(*block, transposed, algorithm == algorithms.BF16)
+        (index, transposed): make_product(*block, transposed, algorithm)
         for index, block in enumerate(launch.TENSOR_BLOCKS) for transposed in (False, True)
     }
 
@@ -379,4 +365,4 @@ def products(algorithm):
 @functools.cache
 def gradients(algorithm):
     """Kernels by the index of the tile, for an algorithm."""
-    return [make_gradient(*block, algorithm == algorithms.BF16) for block in launch.TENSOR_BLOCKS]
+    return [make_gradient(*block, algorithm) for block in launch.TENSOR_BLOCKS]

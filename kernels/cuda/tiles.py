@@ -59,12 +59,26 @@ def is_inside(y, x, x_h, x_w):
 
 
 @inline
-def target_pixel(row, grid_h, grid_w, origin_y, origin_x, step_y, step_x, y_h, y_w):
-    """The number of the pixel that a row's results go to."""
-    image, q = quotient(row, grid_h * grid_w), remainder(row, grid_h * grid_w)
+def product_place(row, grid, image):
+    """Where a thread's results of a row of `product`, a pixel of a phase's grid, go; or -1."""
+    count, grid_h, grid_w, origin_y, origin_x, step_y, step_x = grid
+    y_h, y_w, y_stride, first = image
+    if row >= count:
+        return int32(-1)
+    n, q = quotient(row, grid_h * grid_w), remainder(row, grid_h * grid_w)
     y = int32(origin_y + quotient(q, grid_w) * step_y)
     x = int32(origin_x + remainder(q, grid_w) * step_x)
-    return int32((image * y_h + y) * y_w + x)
+    return int32(((n * y_h + y) * y_w + x) * y_stride + first)
+
+
+@inline
+def gradient_place(row, taps, matrix):
+    """The same of `gradient`, for a channel of a tap."""
+    tap_count, depth, channels, gw_stride, first = matrix
+    tap, channel = quotient(row, depth), remainder(row, depth)
+    if tap < tap_count and channel < channels:
+        return int32((taps[3 * tap + 2] * channels + channel) * gw_stride + first)
+    return int32(-1)
 
 
 @inline

@@ -3,9 +3,9 @@
 `python compiled_kernels.py` prints a table, a row for each kernel and a column for each target: the
 registers of a thread, and what is wrong if something is. `python compiled_kernels.py --json I N`,
 which test_compilation.py calls, prints a JSON list of the I-th of N shares of the kernels: name,
-threads and blocks that its bounds promise, which instructions that cost a GPU dear are in its PTX,
-and for each target the registers, the bytes of stack, spills and shared memory. With --here I N a
-share is compiled for the GPU that there is, and kept on disk.
+threads and blocks that its bounds promise, which instructions that cost a GPU dear are in its PTX
+and which fast ones, and for each target the registers, the bytes of stack, spills and shared memory.
+With --here I N a share is compiled for the GPU that there is, and kept on disk.
 """
 import importlib
 import json
@@ -19,13 +19,27 @@ from numba import cuda
 from numba.cuda import dispatcher
 
 TARGETS = ((7, 5), (8, 0), (8, 6), (9, 0))
-DEAR = {"64-bit division": r"\b(?:div|rem)\.[us]64", "float64": r"\.f64"}
+DEAR = {"64-bit division": r"\b(?:div|rem)\.[us]64", "float64": r"\.f64",
+        "atomics": r"\b(?:atom|red)\."}
+FAST = {
+    "128-bit loads": r"\bld\.global\.(?:nc\.)?v4\.f32",
+    "128-bit stores": r"\bst\.global\.v4\.f32",
+    "128-bit loads of shared memory": r"\bld\.shared\.v4\.f32",
+    "asynchronous copies": r"\bcp\.async\.cg\.shared\.global",
+    "tf32": r"\bmma\.sync\.\S*\.tf32\.",
+    "bf16": r"\bmma\.sync\.\S*\.bf16\.",
+}
 
 
 def kernels():
     """(name, kernel) of every kernel, those in tables too."""
     from tinyfcn.kernels import cuda as package
-    from tinyfcn.kernels.cuda import algorithms, tensor_product, winograd_transforms
+    from tinyfcn.kernels.cuda import (
+        algorithms,
+        float32_product,
+        tensor_product,
+        winograd_transforms,
+    )
     from tinyfcn.kernels.cuda.compilation import Kernel
 
     def within(name, value):
@@ -48,10 +62,13 @@ def kernels():
         for m in tiles:
             found = winograd_transforms.transforms(m, r)._asdict()
             yield from within(f"winograd F({m}, {r})", found)
-    for algorithm in algorithms.TF32, algorithms.BF16:
-        name = f"tensor_product {algorithm.rpartition('-')[2]}"
-        yield from within(f"{name} product", tensor_product.products(algorithm))
-        yield from within(f"{name} gradient", tensor_product.gradients(algorithm))
+    for module, algorithm in (
+        (float32_product, algorithms.IM2COL), (tensor_product, algorithms.TF32),
+        (tensor_product, algorithms.BF16),
+    ):
+        name = f"{module.__name__.rpartition('.')[2]} {algorithm}"
+        yield from within(f"{name} product", module.products(algorithm))
+        yield from within(f"{name} gradient", module.gradients(algorithm))
 
 
 def link(code, capability, *flags):
@@ -100,6 +117,7 @@ def report(name, kernel):
     return {
         "kernel": name, "threads": kernel.bounds[0], "blocks": kernel.bounds[1],
         "dear": [what for what, pattern in DEAR.items() if re.search(pattern, ptx)],
+        "fast": [what for what, pattern in FAST.items() if re.search(pattern, ptx)],
         "targets": found,
     }
 

@@ -4,6 +4,7 @@ import inspect
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -15,6 +16,16 @@ REGISTERS = 65536  # of a multiprocessor, on every target
 SHARED_BYTES = 48 << 10  # of a block
 # These add up in float64, where float32 would lose digits.
 IN_FLOAT64 = {"column_sums._partial_sums", "column_sums._finish", "loss._cross_entropy"}
+
+
+def python(program):
+    """What a program prints in a process that may use GPUs, not the simulator of one."""
+    environment = {name: value for name, value in os.environ.items()
+                   if name != "NUMBA_ENABLE_CUDASIM"}
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                         env=environment)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 def test_cuda_offers_the_kernels_of_the_cpu_with_their_signatures(needs_numba_cuda):
@@ -29,12 +40,26 @@ def test_cuda_offers_the_kernels_of_the_cpu_with_their_signatures(needs_numba_cu
 
 
 def test_importing_them_asks_no_driver(needs_numba_cuda):
-    program = ("import sys, tinyfcn.kernels.cpu; assert 'numba.cuda' not in sys.modules; "
-               "import tinyfcn.kernels.cuda as cuda; from tinyfcn.kernels.cuda import launch; "
-               "assert launch._selected is None; print(len(cuda.__all__))")
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert int(run.stdout) > 20
+    run = python("import tinyfcn.kernels.cuda as cuda; from tinyfcn.kernels.cuda import launch; "
+                 "assert launch._selected is None; print(len(cuda.__all__))")
+    assert int(run) > 20
+
+
+def test_nothing_of_cuda_is_imported_before_a_gpu_is_used(needs_numba_cuda):
+    """Not even to find out which there are."""
+    found = python("import sys, tinyfcn.kernels.cpu, tinyfcn.training, tinyfcn.segment\n"
+                   "from tinyfcn import arrays, inference\n"
+                   "arrays.find('auto'), arrays.synchronize()\n"
+                   "print([name for name in sys.modules\n"
+                   "       if name.partition('.')[0] in ('cuda', 'numba_cuda')\n"
+                   "       or name.startswith('numba.cuda')])")
+    assert found.strip() == "[]"
+
+
+def test_intrinsics_are_in_one_file():
+    for path in (PROGRAM.parents[2] / "kernels/cuda").glob("*.py"):
+        words = re.findall(r"llvmlite|InlineAsm|@intrinsic", path.read_text(encoding="utf-8"))
+        assert bool(words) == (path.name == "intrinsics.py"), path
 
 
 def test_each_kernel_has_files_of_its_own_in_every_process(needs_numba_cuda):
@@ -45,10 +70,7 @@ def test_each_kernel_has_files_of_its_own_in_every_process(needs_numba_cuda):
                "for name, kernel in kernels():\n"
                "    cache = KernelCache(kernel.function, kernel.argument_types)\n"
                "    print(name, cache._cache_file._index_name)")
-    environment = {name: value for name, value in os.environ.items()
-                   if name != "NUMBA_ENABLE_CUDASIM"}
-    first, second = (subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
-                                    env=environment, check=True).stdout for _ in range(2))
+    first, second = python(program), python(program)
     assert first == second
     files = [line.rpartition(" ")[2] for line in first.splitlines()]
     assert len(files) > 60
@@ -100,3 +122,17 @@ def test_everything_stays_in_registers(rows):
 def test_nothing_is_dear_by_accident(rows):
     assert {row["kernel"] for row in rows if "float64" in row["dear"]} == IN_FLOAT64
     assert [row["kernel"] for row in rows if "64-bit division" in row["dear"]] == []
+    assert [row["kernel"] for row in rows if "atomics" in row["dear"]] == []
+
+
+@pytest.mark.cuda_compile
+def test_products_are_made_of_what_they_are_fast_by(rows):
+    """Which a change of Numba or of an index could take away without a wrong number."""
+    fast = {row["kernel"]: set(row["fast"]) for row in rows}
+    for name, found in fast.items():
+        if name.startswith("float32_product"):
+            assert found == {"128-bit loads", "128-bit stores", "128-bit loads of shared memory"}, name
+        elif name.startswith("tensor_product"):
+            assert found == {"asynchronous copies", re.search("tf32|bf16", name)[0]}, name
+        else:
+            assert not found, name
