@@ -25,6 +25,7 @@ from numba import prange
 
 from . import memory
 from .compilation import inline, kernel
+from .jobs import counter, take_job
 from .micro_kernel import (
     TILE_ROWS,
     TILE_VECTORS,
@@ -43,8 +44,8 @@ from .simd import BITS, lanes, lanes_of, prefetch
 from .threads import thread_count
 from .transposition import transpose
 
-# Sizes of the blocks; tests make them smaller. A panel of weights as deep as a block stays in the L1
-# cache while it meets the gathered rows, which stay in the L2 cache (1 MB where there is AVX-512,
+# Sizes of the blocks; tests make them smaller. A panel of weights as deep as a block stays in the
+# L1 cache while it meets the gathered rows, which stay in the L2 cache (1 MB where there is AVX-512,
 # else often half of that). The weights are packed once for the pixels of a job, whose results
 # stay in the L3 cache until all blocks of the depth are added to them.
 PANEL_BYTES = (64 if BITS == 512 else 24) << 10
@@ -59,6 +60,9 @@ PREFETCH_ROWS = 8
 # Pixels of so many channels lie so far apart that they are fetched some pixels ahead, too.
 FAR_CHANNELS = 1024
 PREFETCH_PIXELS = 6
+
+# So many jobs for each thread share the work evenly, though one be held up.
+JOBS = 4
 
 # Below so many multiplications, about a millisecond of them, one thread does them all: to wake
 # another can take longer.
@@ -295,13 +299,15 @@ def _run_product(job, x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in
 
 
 @kernel
-def _product(x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, jobs, in_step, out_step,
-             groups, transposed, relu, blocks, kernels, scratch):
+def _product(x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, jobs, jobs_taken, in_step,
+             out_step, groups, transposed, relu, blocks, kernels, scratch):
     workers = scratch.shape[0]
     for worker in prange(workers):
-        for j in range(worker, jobs.shape[0], workers):
+        j = take_job(jobs_taken)
+        while j < jobs.shape[0]:
             _run_product(jobs[j], x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in_step,
                          out_step, groups, transposed, relu, blocks, kernels, scratch[worker])
+            j = take_job(jobs_taken)
 
 
 @kernel
@@ -366,12 +372,15 @@ def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, bloc
 
 
 @kernel
-def _gradient(x, x_shape, gy, gy_shape, gw, taps, jobs, in_step, groups, blocks, kernels, scratch):
+def _gradient(x, x_shape, gy, gy_shape, gw, taps, jobs, jobs_taken, in_step, groups, blocks,
+              kernels, scratch):
     workers = scratch.shape[0]
     for worker in prange(workers):
-        for j in range(worker, jobs.shape[0], workers):
+        j = take_job(jobs_taken)
+        while j < jobs.shape[0]:
             _run_gradient(jobs[j], x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks,
                           kernels, scratch[worker])
+            j = take_job(jobs_taken)
 
 
 # ---- launchers
@@ -427,9 +436,9 @@ def product(x, w, w_shape, y, bias, phases, taps, in_step, out_step, groups=1, t
                          blocks.tile_rows, panel_width(y.dtype))
     bias = np.empty(0, y.dtype) if bias is None else bias
     _product(x.reshape(-1), x.shape, w.reshape(-1), _flat_shape(w_shape), packed, bias,
-             y.reshape(-1), y.shape, taps, jobs, in_step, out_step, groups, transposed, relu,
-             blocks, micro_kernels(y.dtype, blocks.tile_rows), _scratch(workers, blocks, y.dtype),
-             threads=workers)
+             y.reshape(-1), y.shape, taps, jobs, counter(), in_step, out_step, groups, transposed,
+             relu, blocks, micro_kernels(y.dtype, blocks.tile_rows),
+             _scratch(workers, blocks, y.dtype), threads=workers)
 
 
 def gradient(x, gy, gw, taps, in_step, groups=1):
@@ -443,7 +452,7 @@ def gradient(x, gy, gw, taps, in_step, groups=1):
     jobs = _gradient_jobs(groups, taps.shape[0] * gw.shape[2], gw.shape[3] // groups, workers,
                           blocks.columns)
     _gradient(x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, gw.reshape(-1), taps, jobs,
-              in_step, groups, blocks, micro_kernels(gw.dtype, TILE_ROWS, woven=False),
+              counter(), in_step, groups, blocks, micro_kernels(gw.dtype, TILE_ROWS, woven=False),
               _scratch(workers, blocks, gw.dtype), threads=workers)
 
 
@@ -476,7 +485,7 @@ def _scratch(workers, blocks, dtype):
 
 @functools.lru_cache(maxsize=512)
 def _product_jobs(images, groups, phases, outputs, workers, job_pixels, tile_rows, width):
-    """Cut the work so that every thread has the same share and reads the weights seldom.
+    """Cut the work so that there is some for every thread and each reads the weights seldom.
 
     Each job packs all weights of its outputs, so a grid of few pixels is cut along the outputs, a
     large one into blocks of pixels.
@@ -486,11 +495,11 @@ def _product_jobs(images, groups, phases, outputs, workers, job_pixels, tile_row
         pixels = grid_h * grid_w
         blocks = -(-pixels // job_pixels)
         parts = 1
-        if images * groups * len(phases) < 4 * workers:
+        if images * groups * len(phases) < JOBS * workers:
             if pixels > outputs:
                 blocks = -(-blocks // workers) * workers
             else:
-                parts = workers
+                parts = JOBS * workers
         for image in range(images):
             for group in range(groups):
                 for p, q in _cut(pixels, blocks, tile_rows):
@@ -503,7 +512,7 @@ def _product_jobs(images, groups, phases, outputs, workers, job_pixels, tile_row
 @functools.lru_cache(maxsize=512)
 def _gradient_jobs(groups, rows, outputs, workers, block_columns):
     columns = [(j, min(outputs, j + block_columns)) for j in range(0, outputs, block_columns)]
-    parts = 1 if groups * len(columns) % workers == 0 else workers
+    parts = 1 if groups * len(columns) >= JOBS * workers else workers
     jobs = [
         (group, *row_range, *column_range)
         for group in range(groups)

@@ -1,10 +1,16 @@
 """Work that threads take piece by piece, so that one which is held up delays no other."""
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from .simd import INT, build_pointer
+
+
+def counter():
+    """A counter of jobs for `take_job`, at the first."""
+    return np.zeros(1, np.int64)
 
 
 @intrinsic

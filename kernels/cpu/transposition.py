@@ -4,8 +4,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .simd import INT, build_load, build_pointer, build_store, lanes, lanes_of
 from .compilation import inline
+from .simd import INT, build_load, build_pointer, build_store, lanes, lanes_of
 
 
 @intrinsic
@@ -47,7 +47,7 @@ def transpose_square(typingctx, source, start, step, target, at, to_step):
 
 @inline
 def transpose(source, start, step, rows, columns, target, at, to_step):
-    """target[at + j * to_step + i] = source[start + i * step + j] for a block of rows and columns."""
+    """target[at + j * to_step + i] = source[start + i * step + j], i below rows, j below columns."""
     side = lanes(source)
     whole_rows, whole_columns = rows // side * side, columns // side * side
     for i in range(0, whole_rows, side):

@@ -5,22 +5,27 @@ from numba import prange
 
 from .checks import check_arrays, check_match, contiguous
 from .compilation import kernel
-from .elementwise import block_range, block_count
+from .elementwise import block_count, block_range
+from .jobs import counter, take_job
+from .threads import thread_count
 
 
 @kernel
-def _sgd_momentum(w, g, v, rate, momentum, decay, nesterov):
-    for block in prange(block_count(w.size)):
-        start, stop = block_range(block, w.size)
-        if nesterov:
-            for i in range(start, stop):
-                descent = rate * (g[i] + decay * w[i])
-                v[i] = momentum * v[i] + descent
-                w[i] -= momentum * v[i] + descent
-        else:
-            for i in range(start, stop):
-                v[i] = momentum * v[i] + rate * (g[i] + decay * w[i])
-                w[i] -= v[i]
+def _sgd_momentum(w, g, v, rate, momentum, decay, nesterov, blocks_taken, workers):
+    for _ in prange(workers):
+        block = take_job(blocks_taken)
+        while block < block_count(w.size):
+            start, stop = block_range(block, w.size)
+            if nesterov:
+                for i in range(start, stop):
+                    descent = rate * (g[i] + decay * w[i])
+                    v[i] = momentum * v[i] + descent
+                    w[i] -= momentum * v[i] + descent
+            else:
+                for i in range(start, stop):
+                    v[i] = momentum * v[i] + rate * (g[i] + decay * w[i])
+                    w[i] -= v[i]
+            block = take_job(blocks_taken)
 
 
 def sgd_momentum(w, g, v, rate, momentum, decay, nesterov=False):
@@ -42,17 +47,23 @@ def sgd_momentum(w, g, v, rate, momentum, decay, nesterov=False):
         number(momentum),
         number(decay),
         bool(nesterov),
+        counter(),
+        thread_count(),
     )
 
 
 @kernel
-def _adam(w, g, m, v, beta1, beta2, one, mean_scale, square_scale, eps, keep):
-    for block in prange(block_count(w.size)):
-        start, stop = block_range(block, w.size)
-        for i in range(start, stop):
-            m[i] = beta1 * m[i] + (one - beta1) * g[i]
-            v[i] = beta2 * v[i] + (one - beta2) * (g[i] * g[i])
-            w[i] = keep * w[i] - mean_scale * m[i] / (np.sqrt(v[i] * square_scale) + eps)
+def _adam(w, g, m, v, beta1, beta2, one, mean_scale, square_scale, eps, keep, blocks_taken,
+          workers):
+    for _ in prange(workers):
+        block = take_job(blocks_taken)
+        while block < block_count(w.size):
+            start, stop = block_range(block, w.size)
+            for i in range(start, stop):
+                m[i] = beta1 * m[i] + (one - beta1) * g[i]
+                v[i] = beta2 * v[i] + (one - beta2) * (g[i] * g[i])
+                w[i] = keep * w[i] - mean_scale * m[i] / (np.sqrt(v[i] * square_scale) + eps)
+            block = take_job(blocks_taken)
 
 
 def adam(w, g, m, v, rate, beta1, beta2, eps, decay, step):
@@ -79,6 +90,8 @@ def adam(w, g, m, v, rate, beta1, beta2, eps, decay, step):
         number(1 / (1 - beta2**step)),
         number(eps),
         number(1 - rate * decay),
+        counter(),
+        thread_count(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Convolution by Winograd's minimal filtering: fewer multiplications, the same numbers but rounding.
+"""Convolution by Winograd's minimal filtering: fewer multiplications, the same but for rounding.
 
 The output is cut into tiles of m x m pixels. For each, n x n input pixels (n = m + r - 1) and the
 r x r weights are transformed, multiplied number by number and transformed back
@@ -23,7 +23,7 @@ from numba import carray, from_dtype, prange, types
 from . import memory
 from .callables import call, compile_callable, pointer
 from .compilation import inline, kernel
-from .jobs import take_job
+from .jobs import counter, take_job
 from .micro_kernel import (
     TILE_ROWS,
     TILE_VECTORS,
@@ -43,8 +43,8 @@ JOB = np.dtype(
     [(name, np.int64) for name in ("first_tile", "last_tile", "first_panel", "last_panel")]
 )
 
-# A job's V should stay in the L2 cache, and the products of a panel must; but U, which each job reads
-# whole, asks for some tiles. Tests make these smaller.
+# A job's V should stay in the L2 cache, and the products of a panel must; but U, which each job
+# reads whole, asks for some tiles. Tests make these smaller.
 V_BYTES = (768 if BITS == 512 else 384) << 10
 PRODUCT_BYTES = (800 if BITS == 512 else 400) << 10
 LEAST_TILES = (2 if BITS == 512 else 4) * TILE_ROWS
@@ -105,7 +105,7 @@ def copy_patch(x, x_shape, image, top, left, n, patch, channels):
 @inline
 def _transform_input(m, n, x, x_shape, padding, tiles, first, last, to_v, v, base, tap_step,
                      channels, tile_rows, buffer, patch):
-    """V of tiles first : last, woven, from slot first - base on; rows that fill a group are zero."""
+    """V of tiles first : last, woven, from slot first - base on; zeros fill the last rows' group."""
     vectors, weave = channels // lanes(v), tile_rows * lanes(v)
     for tile in range(first, last):
         image, top, left = tile_place(tile, tiles, m)
@@ -175,7 +175,7 @@ def _transform_rows(r, n, w, inputs, outputs, transposed, panel, first, count, t
                     patch, patch_rows, buffer):
     """U of rows first : first + count of the depth, for one panel, from the pointer `u` on.
 
-    `patch_rows` of them are put together first: there, taps do not compete for places in the caches.
+    `patch_rows` of them are put together first, where taps do not compete for places in the caches.
     """
     w, patch = carray(w, SOME_LENGTH), carray(patch, SOME_LENGTH)
     width = TILE_VECTORS * lanes(u)
@@ -269,7 +269,7 @@ def _take(scratch, numbers):
 
 @kernel
 def _forward(m, r, x, x_shape, u, weights, u_size, patch_size, bias, y, y_shape, padding, tiles,
-             jobs, counter, transforms, multiplies, v, tap_step, channels, blocks, to_v, to_y,
+             jobs, jobs_taken, transforms, multiplies, v, tap_step, channels, blocks, to_v, to_y,
              kernels, relu, pool, scratch):
     n = m + r - 1
     workers = scratch.shape[0]
@@ -280,10 +280,8 @@ def _forward(m, r, x, x_shape, u, weights, u_size, patch_size, bias, y, y_shape,
         u_part, rest = _take(rest, u_size)
         patch, products = _take(rest, patch_size)
         zeros[:] = 0.0
-        while True:
-            index = take_job(counter)
-            if index >= jobs.shape[0]:
-                break
+        index = take_job(jobs_taken)
+        while index < jobs.shape[0]:
             job = jobs[index]
             # A V of the worker's own begins with the job's first tile.
             base = 0 if blocks.split else job.first_tile
@@ -296,10 +294,12 @@ def _forward(m, r, x, x_shape, u, weights, u_size, patch_size, bias, y, y_shape,
                 _multiply(m, r, job, own_v, base, tap_step, channels, u, weights, x_shape[3], bias,
                           y, y_shape, tiles, blocks.tile_rows, to_y, kernels, relu, pool, buffer,
                           values, zeros, patch, u_part, products)
+            index = take_job(jobs_taken)
 
 
 @kernel
-def _transform_weights(r, n, w, w_shape, transposed, transform_rows, to_u, u, tap_step, patches):
+def _transform_weights(r, n, w, w_shape, transposed, transform_rows, to_u, u, tap_step, jobs_taken,
+                       patches):
     depth, outputs = (w_shape[2], w_shape[1]) if transposed else (w_shape[1], w_shape[2])
     panels = (outputs + TILE_VECTORS * lanes(u) - 1) // (TILE_VECTORS * lanes(u))
     rows = lanes(u)
@@ -307,12 +307,14 @@ def _transform_weights(r, n, w, w_shape, transposed, transform_rows, to_u, u, ta
     workers = patches.shape[0]
     for worker in prange(workers):
         buffer, patch = _take(patches[worker], n * n * lanes(u))
-        for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
+        job = take_job(jobs_taken)
+        while job < jobs:
             panel, first = job % panels, job // panels * rows
             at = panel * n * n * tap_step + first * TILE_VECTORS * lanes(u)
             call(transform_rows, r, n, pointer(w, 0), w_shape[1], w_shape[2], np.intp(transposed),
                  panel, first, min(rows, depth - first), to_u, pointer(u, at), tap_step,
                  pointer(patch, 0), rows, pointer(buffer, 0))
+            job = take_job(jobs_taken)
 
 
 # ---- launchers
@@ -338,7 +340,7 @@ def transform_weights(w, m, transposed=False):
         thread_count(), n * n * lane_count + _patch_size(r, lane_count, w.dtype), w.dtype)
     _transform_weights(r, n, w.reshape(-1), (r * r, w.shape[2], w.shape[3]), transposed,
                        _rows_transform(w.dtype), transform("weights", m, r, w.dtype), u.reshape(-1),
-                       tap_step, patches)
+                       tap_step, counter(), patches)
     return u
 
 
@@ -346,8 +348,8 @@ def forward(x, weights, bias, y_shape, m, r, padding, relu=False, pool=False, tr
             blocks=None):
     """The convolution, y (n, out_h, out_w, out).
 
-    `weights` are from `transform_weights`, or w (r, r, in, out) itself, where `transposed` stands for
-    what it does there. With `pool`, which needs an even m, y's maxima over 2 x 2 pixels.
+    `weights` are from `transform_weights`, or w (r, r, in, out) itself, where `transposed` stands
+    for what it does there. With `pool`, which needs an even m, y's maxima over 2 x 2 pixels.
     """
     dtype = x.dtype
     y = memory.empty((y_shape[0], -(-y_shape[1] // 2), -(-y_shape[2] // 2), y_shape[3]) if pool
@@ -376,7 +378,7 @@ def forward(x, weights, bias, y_shape, m, r, padding, relu=False, pool=False, tr
 
     def run(jobs, transforms, multiplies):
         _forward(m, r, x.reshape(-1), x.shape, weights.reshape(-1), given, u_size, patch_size,
-                 bias, y.reshape(-1), y_shape, padding, tiles, jobs, np.zeros(1, np.int64),
+                 bias, y.reshape(-1), y_shape, padding, tiles, jobs, counter(),
                  transforms, multiplies, v, tap_step, channels, blocks,
                  transform("input", m, r, dtype), transform("output", m, r, dtype),
                  micro_kernels(dtype, blocks.tile_rows), relu, pool, scratch)

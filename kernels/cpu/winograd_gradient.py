@@ -1,4 +1,4 @@
-"""The gradient of a convolution's weights by Winograd's minimal filtering, the adjoint of `winograd`.
+"""The gradient of a convolution's weights by Winograd's minimal filtering: `winograd`'s adjoint.
 
 With V = B^T d B of the input's tiles, as there, and the transformed gradient of the output::
 
@@ -22,6 +22,7 @@ from . import memory
 from .algorithms import PART_BYTES
 from .callables import call, pointer
 from .compilation import inline, kernel
+from .jobs import counter, take_job
 from .micro_kernel import (
     TILE_VECTORS,
     copy,
@@ -81,7 +82,7 @@ def _place(c, width, slots):
 
 @kernel
 def _transform_tiles(m, n, x, x_shape, gy, gy_shape, padding, tiles, first, last, to_v, v, v_step,
-                     channels, to_g, g, g_step, outputs, buffers):
+                     channels, to_g, g, g_step, outputs, slots_taken, buffers):
     """V and the transformed gy of tiles first : last."""
     width = TILE_VECTORS * lanes(v)
     workers = buffers.shape[0]
@@ -89,17 +90,19 @@ def _transform_tiles(m, n, x, x_shape, gy, gy_shape, padding, tiles, first, last
     for worker in prange(workers):
         buffer = buffers[worker, : n * n * lanes(v)]
         patch = buffers[worker, n * n * lanes(v) :]
-        for slot in range(slots * worker // workers, slots * (worker + 1) // workers):
+        slot = take_job(slots_taken)
+        while slot < slots:
             image, top, left = tile_place(first + slot, tiles, m)
             _transform_patch(image, top - padding[0], left - padding[1], n, x, x_shape, channels,
                              to_v, v, v_step, n, lanes(v), slots, slot, patch, buffer)
             _transform_patch(image, top, left, m, gy, gy_shape, outputs,
                              to_g, g, g_step, n, width, slots, slot, patch, buffer)
+            slot = take_job(slots_taken)
 
 
 @kernel
 def _multiply_parts(m, n, x, x_shape, gy, gy_shape, padding, tiles, total, block, to_v, v_step,
-                    channels, to_g, g_step, outputs, gu, gu_step, kernels, scratch):
+                    channels, to_g, g_step, outputs, gu, gu_step, kernels, parts_taken, scratch):
     """gU of each part of the tiles, block by block of them, all of it in a core's cache."""
     width = TILE_VECTORS * lanes(gu)
     parts, workers, rows = gu.shape[0], scratch.shape[0], min(ROWS, lanes(gu))
@@ -115,7 +118,8 @@ def _multiply_parts(m, n, x, x_shape, gy, gy_shape, padding, tiles, total, block
         product_starts = np.arange(rows) * width
         starts = np.arange(x_shape[3]) * gy_shape[3]
         below_all = gu.dtype.type(-np.inf)
-        for part in range(parts * worker // workers, parts * (worker + 1) // workers):
+        part = take_job(parts_taken)
+        while part < parts:
             begin, end = total * part // parts, total * (part + 1) // parts
             sums = gu[part]
             for first in range(begin, end, block):
@@ -149,6 +153,7 @@ def _multiply_parts(m, n, x, x_shape, gy, gy_shape, padding, tiles, total, block
                                 for k in range(columns):
                                     before = sums[to + k] if again else gu.dtype.type(0)
                                     sums[to + k] = before + products[i * width + k]
+            part = take_job(parts_taken)
 
 
 @kernel
@@ -163,30 +168,35 @@ def _add_parts(gu):
 
 
 @kernel
-def _multiply_tiles(v, v_step, g, g_step, gu, gu_step, gu_shape, slots, again, kernels):
+def _multiply_tiles(v, v_step, g, g_step, gu, gu_step, gu_shape, slots, again, kernels,
+                    taps_taken, workers):
     """gU (taps, in, out) = or, `again`, += V^T gy', each tap by one thread."""
     width, tile_rows = TILE_VECTORS * lanes(v), min(ROWS, lanes(v))
-    for tap in prange(gu_shape[0]):
+    for _ in prange(workers):
         buffer = np.empty(tile_rows * width + width, v.dtype)
         tile, zeros = buffer[: tile_rows * width], buffer[tile_rows * width :]
         zeros[:] = 0.0
         tile_starts = np.arange(tile_rows) * width
-        starts = tap * gu_step + np.arange(gu_shape[1]) * gu_shape[2]
         below_all = v.dtype.type(-np.inf)
-        for j in range(0, gu_shape[2], width):
-            columns = min(width, gu_shape[2] - j)
-            panel = tap * g_step + j * slots
-            for c in range(0, gu_shape[1], tile_rows):
-                rows = min(tile_rows, gu_shape[1] - c)
-                at = tap * v_step + _place(c, lanes(v), slots)
-                if rows == tile_rows and columns % lanes(v) == 0:
-                    fetch_tile(gu, starts, c, rows, j, columns)
-                    multiply(kernels, v, at, lanes(v), g, panel, panel, columns, gu, starts, c, j,
-                             again, slots, zeros, 0, below_all)
-                else:
-                    multiply(kernels, v, at, lanes(v), g, panel, panel, columns, tile, tile_starts,
-                             0, 0, False, slots, zeros, 0, below_all)
-                    put_tile(tile, rows, columns, gu, starts, c, j, again, zeros[:0], False, False)
+        tap = take_job(taps_taken)
+        while tap < gu_shape[0]:
+            starts = tap * gu_step + np.arange(gu_shape[1]) * gu_shape[2]
+            for j in range(0, gu_shape[2], width):
+                columns = min(width, gu_shape[2] - j)
+                panel = tap * g_step + j * slots
+                for c in range(0, gu_shape[1], tile_rows):
+                    rows = min(tile_rows, gu_shape[1] - c)
+                    at = tap * v_step + _place(c, lanes(v), slots)
+                    if rows == tile_rows and columns % lanes(v) == 0:
+                        fetch_tile(gu, starts, c, rows, j, columns)
+                        multiply(kernels, v, at, lanes(v), g, panel, panel, columns, gu, starts, c,
+                                 j, again, slots, zeros, 0, below_all)
+                    else:
+                        multiply(kernels, v, at, lanes(v), g, panel, panel, columns, tile,
+                                 tile_starts, 0, 0, False, slots, zeros, 0, below_all)
+                        put_tile(tile, rows, columns, gu, starts, c, j, again, zeros[:0], False,
+                                 False)
+            tap = take_job(taps_taken)
 
 
 @kernel
@@ -213,8 +223,8 @@ def _transform_back(r, n, gu, gu_step, to_w, gw, size, buffers):
 
 @kernel
 def _multiply_pairs(r, n, v, v_step, g, g_step, slots, to_w, gw, gw_shape, job_columns, kernels,
-                    scratch):
-    """gW for all pairs of channels, a vector of inputs and some outputs at a time, from all tiles."""
+                    jobs_taken, scratch):
+    """gW from all tiles at once, for a vector of inputs and some outputs at a time."""
     width, job_rows, tile_rows = TILE_VECTORS * lanes(v), lanes(v), min(ROWS, lanes(v))
     step = job_rows * job_columns + lanes(v)
     size = gw_shape[0] * gw_shape[1]
@@ -229,7 +239,8 @@ def _multiply_pairs(r, n, v, v_step, g, g_step, slots, to_w, gw, gw_shape, job_c
         zeros[:] = 0.0
         starts = np.arange(job_rows) * job_columns
         below_all = v.dtype.type(-np.inf)
-        for job in range(jobs * worker // workers, jobs * (worker + 1) // workers):
+        job = take_job(jobs_taken)
+        while job < jobs:
             j, c = job // row_blocks * job_columns, job % row_blocks * job_rows
             columns = min(job_columns, gw_shape[1] - j)
             rows = min(job_rows, gw_shape[0] - c)
@@ -253,6 +264,7 @@ def _multiply_pairs(r, n, v, v_step, g, g_step, slots, to_w, gw, gw_shape, job_c
                          0, 1, pointer(buffer, 0))
                     for tap in range(r * r):
                         copy(lane, tap * lanes(v), gw, tap * size + at, columns - k)
+            job = take_job(jobs_taken)
         fence(v)
 
 
@@ -295,7 +307,7 @@ def weight_gradient(x, gy, m, r, padding):
         room = (n * n * (lane_count + max(channels, outputs)) + width + rows * width
                 + n * n * (v_step + g_step))
         _multiply_parts(m, n, *flat, total, block, to_v, v_step, channels, to_g, g_step, outputs,
-                        gu, gu_step, kernels,
+                        gu, gu_step, kernels, counter(),
                         memory.scratch(workers, room, dtype))
         _add_parts(gu)
         return transform_back(gu[0])
@@ -309,7 +321,7 @@ def weight_gradient(x, gy, m, r, padding):
     def transform_tiles(first, last):
         room = n * n * (lane_count + max(channels, outputs))
         _transform_tiles(m, n, *flat, first, last, to_v, v, v_step, channels, to_g, g, g_step,
-                         outputs, memory.scratch(workers, room, dtype))
+                         outputs, counter(), memory.scratch(workers, room, dtype))
 
     if at_once:
         transform_tiles(0, total)
@@ -319,13 +331,14 @@ def weight_gradient(x, gy, m, r, padding):
         room = (n * n + r * r) * lane_count + width + n * n * lane_count * (job_columns + 1)
         if gw.nbytes >= STREAMED_BYTES and gw.shape[3] % lane_count == 0:
             to_w = transform("weights_adjoint", m, r, dtype, streaming=True)
-        _multiply_pairs(r, n, v, v_step, g, g_step, total, to_w, gw.reshape(-1),
-                        gw.shape[2:], job_columns, kernels, memory.scratch(workers, room, dtype))
+        _multiply_pairs(r, n, v, v_step, g, g_step, total, to_w, gw.reshape(-1), gw.shape[2:],
+                        job_columns, kernels, counter(), memory.scratch(workers, room, dtype))
         return gw
     gu = memory.empty((n * n * gu_step,), dtype)
     for first in range(0, total, batch):
         last = min(total, first + batch)
         transform_tiles(first, last)
         _multiply_tiles(v, v_step, g, g_step, gu, gu_step,
-                        (n * n, x.shape[3], gy.shape[3]), last - first, first > 0, kernels)
+                        (n * n, x.shape[3], gy.shape[3]), last - first, first > 0, kernels,
+                        counter(), workers)
     return transform_back(gu)
