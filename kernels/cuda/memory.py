@@ -19,8 +19,35 @@ from .compilation import SIMULATED
 # Arrays from the host up to this size go through pinned memory, while kernels run.
 STAGED_BYTES = 64 << 20
 
-_idle = {}
 _uploading = threading.Lock()
+
+
+class _Pool:
+    """What is used again and again, by its kind.
+
+    It is held here while it is in use, too: garbage collection tells the weak references to what it
+    found, by which Numba frees memory, before it calls the `__del__` that gives it back.
+    """
+
+    def __init__(self):
+        self.idle, self.used = {}, {}
+
+    def take(self, kind, make):
+        """One that waits, or a new one."""
+        try:
+            thing = self.idle[kind].pop()
+        except (KeyError, IndexError):
+            thing = make(*kind)
+        self.used[id(thing)] = thing
+        return thing
+
+    def give_back(self, kind, thing):
+        del self.used[id(thing)]
+        self.idle.setdefault(kind, []).append(thing)
+
+
+_blocks = _Pool()
+_landings = _Pool()
 
 
 class DeviceArray:
@@ -77,19 +104,18 @@ class _Block:
     """Memory for an array; it waits for the next one when the last array in it is gone."""
 
     def __init__(self, count, dtype):
-        key = count, dtype
-        try:
-            self.numbers, self.address = _idle[key].pop()
-        except (KeyError, IndexError):
-            self.numbers = _allocate(count, dtype)
-            self.address = self.numbers if SIMULATED else (
-                self.numbers.device_ctypes_pointer.value or 0)
+        self.kind = count, dtype
+        self.held = self.numbers, self.address = _blocks.take(self.kind, _addressed)
 
-    def __del__(self, idle=_idle):
+    def __del__(self, pool=_blocks):
         # Kernels run in the order of the calls: whoever gets it writes after all that read it.
-        if hasattr(self, "address"):
-            key = self.numbers.size, self.numbers.dtype
-            idle.setdefault(key, []).append((self.numbers, self.address))
+        if hasattr(self, "held"):
+            pool.give_back(self.kind, self.held)
+
+
+def _addressed(count, dtype):
+    numbers = _allocate(count, dtype)
+    return numbers, numbers if SIMULATED else numbers.device_ctypes_pointer.value or 0
 
 
 def _allocate(count, dtype):
@@ -120,7 +146,7 @@ def _shortage(size):
 def release():
     """Return the memory that waits for new arrays to the driver."""
     launch.synchronize()
-    _idle.clear()
+    _blocks.idle.clear()
     with contextlib.suppress(AttributeError):  # the simulator has none
         cuda.current_context().memory_manager.deallocations.clear()
 
@@ -166,7 +192,6 @@ def _event():
 
 
 _stages = {}
-_landings = {}
 
 
 def upload(array):
@@ -217,6 +242,10 @@ def download(array, target=None):
     return target
 
 
+def _landing(count, dtype):
+    return cuda.pinned_array(count, dtype), _event()
+
+
 class Download:
     """A small array on its way to the host, in pinned memory, while kernels go on.
 
@@ -227,22 +256,19 @@ class Download:
     def __init__(self, array):
         self.array = array  # until it is read
         self.found = None
-        self.waiting = _landings.setdefault((array.size, array.dtype), [])
+        self.kind = array.size, array.dtype
         try:
             compute, _ = launch.numba_streams()
-            try:
-                self.pinned, self.arrived = self.waiting.pop()
-            except IndexError:
-                self.pinned, self.arrived = cuda.pinned_array(array.size, array.dtype), _event()
+            self.held = self.pinned, self.arrived = _landings.take(self.kind, _landing)
             array.block.numbers.copy_to_host(self.pinned, stream=compute)
             self.arrived.record(compute)
         except Exception as error:
             raise launch.translated(error) from None
 
-    def __del__(self):
+    def __del__(self, pool=_landings):
         # Copies run in the order of the calls: the next one arrives after this one.
-        if hasattr(self, "arrived"):
-            self.waiting.append((self.pinned, self.arrived))
+        if hasattr(self, "held"):
+            pool.give_back(self.kind, self.held)
 
     def numbers(self):
         """The array's numbers, a NumPy array (size,); waits for them."""

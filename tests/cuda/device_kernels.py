@@ -503,7 +503,7 @@ def test_memory_that_runs_out_is_one_line(device, monkeypatch):
     with pytest.raises(arrays.DeviceMemoryError,
                        match="not enough memory on cuda:0: 48 MiB more are needed, .* MiB are free"):
         memory.empty((12, 2**20), np.float32)
-    assert memory._idle == {}
+    assert memory._blocks.idle == {}
 
 
 def test_what_the_driver_says_is_one_line(device, rng, monkeypatch):

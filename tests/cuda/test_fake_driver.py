@@ -173,6 +173,32 @@ print(x.address, z.address)
     assert shown[3] & 0xFFFFFFFF == 12
 
 
+def test_memory_that_was_in_a_cycle_of_references_is_used_again(run):
+    """Numba would free it when that is collected, while it waits for the next array."""
+    process, counts = run("-c", """
+import gc
+import numpy as np
+from tinyfcn import arrays
+from tinyfcn.kernels.cuda import memory
+
+def cycle(number):
+    found = [arrays.to_device(np.full(7, number, np.float32), "cuda:0")]
+    found += [memory.Download(found[0]), found]
+    return found[0].address
+
+arrays.to_device(np.ones(1), "cuda:0")
+gc.disable()
+first = {cycle(number) for number in range(20)}
+gc.collect()
+there = [arrays.to_device(np.full(7, number, np.float32), "cuda:0") for number in range(20)]
+assert {array.address for array in there} == first
+landed = [memory.Download(array).numbers()[0] for array in there]
+assert landed == [arrays.to_host(array)[0] for array in there] == list(range(20))
+""")
+    assert process.returncode == 0, process.stderr
+    assert not {"cuMemFree_v2", "cuMemFreeHost", "cuEventDestroy_v2"} & counts.keys()
+
+
 def test_another_gpu(segment):
     code, lines, _ = segment(device="cuda:1", FAKE_GPUS=2)
     assert (code, lines) == (0, ["tinyfcn-segment: device cuda:1 (Fake 1, compute capability 9.0)"])
