@@ -95,10 +95,11 @@ def _inspect(options):
     layout = layouts.recognise(tensors)
     found = {name: statistics(array) for name, array in tensors.items()}
     own = layout and layouts.to_own(tensors, layout)
+    net, problem = _net(path, own) if own else (None, None)
     about = {
-        "file": path, "format": tensors.format, "notes": tensors.notes,
+        "file": path, "format": tensors.format, "notes": tensors.notes + [problem] * bool(problem),
         "layout": layout and {"name": layout.name, "about": layout.about},
-        "net": own and _net(path, own), "preprocessing": own and _preprocessing(path, own),
+        "net": net, "preprocessing": own and _preprocessing(path, own),
         "description": weights.describe(path), "sha256": weights.sha256(path),
     }
     about["tensors"] = [
@@ -110,16 +111,15 @@ def _inspect(options):
 
 
 def _net(path, tensors):
-    """The model, and its arguments, that tensors in tinyfcn's layout are for, or None."""
+    """({the model and its arguments} that tensors in tinyfcn's layout are for or None, why not)."""
     from tinyfcn.origins import identify
     from tinyfcn.weights.errors import WeightsError
 
     try:
         model, arguments = identify(path, tensors)
-    except WeightsError:
-        # Convolutions alone, for instance.
-        return None
-    return {"model": model, "arguments": arguments}
+    except WeightsError as error:
+        return None, error.reason
+    return {"model": model, "arguments": arguments}, None
 
 
 def _preprocessing(path, tensors):
@@ -297,14 +297,15 @@ def _convert(options):
             about |= _describe(path, tensors)
     weights.write(options.out, tensors, about, options.dtype)
     return _done(f"{console_line(options.out)}: {len(tensors)} tensors"
-                 + (f", from {layout.name} to tinyfcn's names and order" if layout else ""))
+                 + (f", from {layout.name} to tinyfcn's names and order"
+                    if layout and layout.name != "tinyfcn" else ""))
 
 
 def _describe(path, tensors):
     """What the tables know of a file: what it takes to build the net again and feed it."""
     layout = tensors.layout
     about = {"preprocessing": dict(layout.preprocessing)}
-    net = _net(path, tensors)
+    net, _ = _net(path, tensors)
     if net is not None:
         about |= net
         classes = net["arguments"].get("classes")

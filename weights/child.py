@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 
-from tinyfcn.weights.errors import WeightsError, one_line, weights_error
+from tinyfcn.weights.errors import WeightsError, weights_error
 
 
 def child(path, function, what, seconds, size):
@@ -69,7 +69,7 @@ def main():
     try:
         getattr(importlib.import_module(module), name)(path)
     except WeightsError as error:
-        refusal = str(error)[len(one_line(path)) + 2:]
+        refusal = error.reason
     except Exception as error:
         reason = " ".join((str(error) or type(error).__name__).split())
         refusal = f"damaged {what} ({reason[:160]})"

@@ -27,7 +27,7 @@ from tinyfcn.weights.description import KEY, MAX_BYTES, from_text
 from tinyfcn.weights.errors import WeightsError, weights_error
 from tinyfcn.weights.hdf5_pieces import pieces
 from tinyfcn.weights.tensors import (
-    MAX_NAME, MAX_RANK, MAX_TENSOR_BYTES, MAX_TENSORS, MAX_TOTAL_BYTES)
+    MAX_NAME, MAX_RANK, MAX_TENSOR_BYTES, MAX_TENSORS, MAX_TOTAL_BYTES, check_ratio)
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 TRAILER = b"\ntinyfcn sha256 "
@@ -258,6 +258,8 @@ def check_dataset(path, name, dataset):
     if size > MAX_TENSOR_BYTES:
         raise weights_error(path, f"{name} has {size} bytes; {MAX_TENSOR_BYTES} is the most that "
                                   "is read")
+    if filters:
+        check_ratio(path, name, size, stored)
     return size
 
 

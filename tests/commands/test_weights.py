@@ -258,6 +258,8 @@ def test_compare_turns_rgb_to_bgr(run, tmp_path):
     code, text, _ = run("compare", tmp_path / "caffe.npz", tmp_path / "frossard.npz")
     assert code == 0, text
     assert "A sees BGR, B RGB" in text and "26 of 26" in text
+    code, text, _ = run("inspect", tmp_path / "caffe.npz")
+    assert code == 0 and "  note    holds convolutions alone" in text and "  net  " not in text
 
 
 @pytest.fixture
