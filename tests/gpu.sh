@@ -95,6 +95,7 @@ say "compiling"
 compile || { failed=1; say "compiling: FAILED"; }
 step "kernels against plain loops" 200 "$python" -m pytest -q -p no:cacheprovider \
     tests/cuda/device_kernels.py
+step "from a naive product to the fast one" 60 "$python" tests/cuda/roads.py --times
 step "what it aims at" 150 "$python" -m tinyfcn.benchmark --device cuda --aims --repeat 7
 precisions=$("$python" - <<'PYTHON'
 from tinyfcn.kernels import devices
@@ -107,8 +108,9 @@ for precision in $precisions; do
     step "layer by layer, $precision" 60 "$python" -m tinyfcn.benchmark --device cuda \
         --precision "$precision" --layers --repeat 7
 done
-step "nets against the CPU" 200 "$python" -m pytest -q -p no:cacheprovider \
-    tests/cuda/device_nets.py tests/cuda/device_benchmark.py
+step "nets against the CPU" 200 env PYTHONPATH="$PWD/tests/cuda:$PYTHONPATH" "$python" -m pytest -q \
+    -p no:cacheprovider tests/cuda/device_nets.py tests/cuda/device_benchmark.py \
+    tests/cuda/device_roads.py
 step "gradients against the CPU's" 200 bash -c '"$1" -m tinyfcn.gradcheck --device cuda > "$2"
     status=$?; grep -B 1 WRONG "$2"; tail -n 1 "$2"; exit $status' - "$python" "$scratch/gradients"
 exit "$failed"

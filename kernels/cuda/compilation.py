@@ -16,8 +16,6 @@ import numpy as np
 from numba import config, cuda
 from numba.cuda import types
 
-from ..devices import DeviceError
-
 logger = logging.getLogger("tinyfcn")
 
 # Types of arguments. A pointer's are what an array holds.

@@ -235,7 +235,8 @@ def make_product(down, across, blocks, transposed, algorithm):
 
         first_column = int32(column0 + (warp % across) * 32 + 2 * (lane & 3))
         grid = count, grid_h, grid_w, origin_y, origin_x, out_step_y, out_step_x
-        image = y_h, y_w, int32(groups * outputs), int32(group * outputs + part * y_size + first_column)
+        image = (y_h, y_w, int32(groups * outputs),
+                 int32(group * outputs + part * y_size + first_column))
         for i in range(8):
             rows_at[i] = product_place(int32(row0 + warp_row + i * 8), grid, image)
         for j in range(4):

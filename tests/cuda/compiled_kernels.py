@@ -72,31 +72,37 @@ def kernels():
 
 
 def link(code, capability, *flags):
-    """Link intermediate code for a target; return (PTX if asked for, the linker's report)."""
+    """Link intermediate code for a target; return (machine code, or PTX if asked for, a report)."""
     flags = [f"-arch=sm_{capability[0]}{capability[1]}", "-lto", "-verbose", *flags]
     handle = nvjitlink.create(len(flags), flags)
+
+    def get(what):
+        text = bytearray(getattr(nvjitlink, f"get_{what}_size")(handle))
+        getattr(nvjitlink, f"get_{what}")(handle, text)
+        return bytes(text)
+
     try:
         nvjitlink.add_data(handle, nvjitlink.InputType.LTOIR, code, len(code), "kernel")
         nvjitlink.complete(handle)
-        ptx = bytearray()
-        if "-ptx" in flags:
-            ptx = bytearray(nvjitlink.get_linked_ptx_size(handle))
-            nvjitlink.get_linked_ptx(handle, ptx)
-        log = bytearray(nvjitlink.get_info_log_size(handle))
-        nvjitlink.get_info_log(handle, log)
+        return get("linked_ptx" if "-ptx" in flags else "linked_cubin"), get("info_log").decode()
     finally:
         nvjitlink.destroy(handle)
-    return ptx.decode(), log.decode()
 
 
-def report(name, kernel):
+def compiled(kernel):
+    """A kernel's intermediate code and its PTX, for the lowest target."""
     # Functions that kernels call ask for the GPU at hand.
     dispatcher.get_current_device = lambda: types.SimpleNamespace(compute_capability=kernel.lowest)
     code, _ = cuda.compile(
         kernel.function, kernel.argument_types, cc=kernel.lowest, output="ltoir", device=False,
         abi="numba", launch_bounds=kernel.bounds)
     ptx, _ = link(code, kernel.lowest, "-ptx")
-    assert ".entry" in ptx
+    assert b".entry" in ptx
+    return code, ptx.decode()
+
+
+def report(name, kernel):
+    code, ptx = compiled(kernel)
     found = {}
     for capability in TARGETS:
         if capability < kernel.lowest:

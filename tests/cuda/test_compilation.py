@@ -136,3 +136,23 @@ def test_products_are_made_of_what_they_are_fast_by(rows):
             assert found == {"asynchronous copies", re.search("tf32|bf16", name)[0]}, name
         else:
             assert not found, name
+
+
+@pytest.mark.cuda_compile
+def test_each_road_costs_less_than_the_one_before(needs_numba_cuda):
+    """Instructions for each multiply-add, and loads from the GPU's memory and from shared memory."""
+    from cuda.pathfinder import find_nvidia_binary_utility
+
+    if find_nvidia_binary_utility("nvdisasm") is None:
+        pytest.skip("needs nvdisasm: pip install nvidia-cuda-nvdisasm")
+    run = subprocess.run([sys.executable, PROGRAM.with_name("roads.py")], capture_output=True,
+                         text=True, check=True, timeout=240)
+    rows = [line.strip("|").split("|") for line in run.stdout.splitlines()[2:]]
+    costs = {row[0].strip(): [float(cell) for cell in row[3:]] for row in rows}
+    naive, places, tiles, registers, quads, own, tf32, bf16 = costs.values()
+    assert naive[1] == places[1] == 2 and tiles[1] == 2 / 16
+    assert naive[0] > 1.5 * places[0] and places[0] > 4 * registers[0]
+    assert registers[1] < tiles[1] / 4 and registers[2] < tiles[2] / 4
+    assert quads[0] < registers[0] and quads[1] < registers[1] / 2 and quads[2] < registers[2] / 2
+    assert own[0] < 1.4 and own[2] == quads[2]
+    assert bf16[0] < tf32[0] < own[0] / 2

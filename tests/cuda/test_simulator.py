@@ -10,7 +10,8 @@ HERE = pathlib.Path(__file__).parent
 
 
 @pytest.mark.cuda_simulator
-@pytest.mark.parametrize("file", ["device_kernels.py", "device_nets.py", "device_benchmark.py"])
+@pytest.mark.parametrize("file", [
+    "device_kernels.py", "device_nets.py", "device_benchmark.py", "device_roads.py"])
 def test_in_the_simulator(file, needs_numba_cuda):
     run_in_the_simulator(file, "not torch")
 
@@ -23,7 +24,8 @@ def test_against_torch_in_the_simulator(needs_numba_cuda):
 
 
 def run_in_the_simulator(file, marked):
-    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1"}
+    path = os.pathsep.join(filter(None, [os.fspath(HERE), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": "1", "PYTHONPATH": path}
     environment.pop("PYTEST_ADDOPTS", None)
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", marked,
