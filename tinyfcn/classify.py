@@ -10,6 +10,7 @@ failed and the others are done, 2 usage, 3 weights, 130 interrupted.
 import json
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -79,8 +80,7 @@ def find_class(text, names, classes):
     # The names of ImageNet are several, "tabby, tabby cat", and may follow a number.
     for fits in (
         lambda name: name == wanted,
-        lambda name: wanted in [each.strip() for each in name.split(",")]
-        or wanted in [each.strip() for each in name.partition(" ")[2].split(",")],
+        lambda name: wanted in re.split(r"\s*,\s*", re.sub(r"^n?\d+:?\s+", "", name)),
         lambda name: wanted in name,
     ):
         found = [index for index, name in enumerate(names) if fits(name.lower())]
@@ -244,7 +244,8 @@ def _parse(argv):
     parser.add_argument("--model", choices=MODELS,
                         help="the net (default: what the weight file holds)")
     parser.add_argument("--weights", metavar="FILE",
-                        help="weight file: Caffe, Keras, PyTorch, safetensors, NumPy or HDF5")
+                        help="weight file of Caffe, Keras, PyTorch, safetensors, NumPy, MatConvNet "
+                             "or tinyfcn")
     console.add_loading_options(parser)
     parser.add_argument("--top", type=console.number(int, 1), default=5, metavar="N",
                         help="how many classes to tell (default: 5)")

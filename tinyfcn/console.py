@@ -248,6 +248,8 @@ def status():
     def show(line):
         nonlocal shown
         line = line[:shutil.get_terminal_size().columns - 1]
+        if line == shown:
+            return
         clear = "\x1b[K" if len(line) < len(shown) else ""
         shown = line
         with contextlib.suppress(OSError):

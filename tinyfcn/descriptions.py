@@ -142,6 +142,18 @@ def _count(classes):
     return "the" if classes is None else str(classes)
 
 
+def in_words(preprocessing):
+    """What a net sees, such as "BGR - (103.939, 116.779, 123.68)"."""
+    words = preprocessing["channel_order"]
+    if preprocessing["scale"] != 1:
+        words += f" * {preprocessing['scale']:g}"
+    for sign, key, nothing in ("-", "mean", 0), ("/", "std", 1):
+        numbers = preprocessing[key]
+        if any(number != nothing for number in numbers):
+            words += f" {sign} ({', '.join(f'{number:g}' for number in numbers)})"
+    return words
+
+
 def shown(value):
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -7,11 +7,12 @@ import numpy as np
 
 from tinyfcn import weights
 from tinyfcn.arrays import CPU, to_host
-from tinyfcn.descriptions import check_anchors, check_arguments, check_settings, shown
+from tinyfcn.descriptions import (
+    check_anchors, check_arguments, check_settings, in_words, shown)
 from tinyfcn.layers import Scale
 from tinyfcn.origins import identify
 from tinyfcn.weights import layouts
-from tinyfcn.weights.conversion import OwnTensors
+from tinyfcn.weights.conversion import OwnTensors, same_numbers
 from tinyfcn.weights.errors import weights_error
 
 logger = logging.getLogger(__name__)
@@ -85,7 +86,7 @@ def load_weights(net, path, layout=None, allow_partial=False, start=False):
     -------
     dict
         What the file says of itself, as `tinyfcn.weights.describe` returns it. For files of other
-        projects "layout", "geometry" and, where known, "preprocessing" and "class_names".
+        projects "layout" and, of an FCN, "geometry".
 
     Raises
     ------
@@ -227,8 +228,8 @@ def _load(net, file, allow_partial=False, start=False):
         del stored[name]
     wanted = {name: array.shape for name, array in params.items()
               if name not in starts or name in stored}
-    fitting = [name for name in wanted if name in stored and _same(name, wanted[name],
-                                                                  stored[name])]
+    fitting = [name for name in wanted
+               if name in stored and same_numbers(name, wanted[name], stored[name])]
     problems = _problems(wanted, stored)
     if problems and not (allow_partial and fitting):
         raise weights_error(file.path, f"does not fit {net.name}: {problems}")
@@ -244,7 +245,7 @@ def _load(net, file, allow_partial=False, start=False):
         layout = file.tensors.layout
         logger.info("%s: recognised as %s, %s; %s with %s classes, for %s", file.path, layout.name,
                     layout.about, net.name, net.arguments.get("classes", "unknown"),
-                    _in_words(net.preprocessing))
+                    in_words(net.preprocessing))
     if problems:
         logger.warning("%s: does not fit %s, loaded in part: %s", file.path, net.name, problems)
     if starts:
@@ -296,23 +297,13 @@ def _starts(net, file, stored, start):
     return [name for name in params if name.rpartition("/")[0] in layers and name not in stored]
 
 
-def _same(name, wanted, stored):
-    """Whether two shapes are of the same numbers in the same order.
-
-    A dense layer's weights are those of the convolution whose kernel covers its input.
-    """
-    dense = name.startswith(("fc", "ip")) and {len(wanted), len(stored)} == {2, 4}
-    return tuple(wanted) == tuple(stored) or dense and (
-        wanted[-1] == stored[-1] and math.prod(wanted) == math.prod(stored))
-
-
 def _problems(wanted, stored):
     """What is missing, unused and misshaped, in words."""
     missing = [name for name in wanted if name not in stored]
     unused = [name for name in stored if name not in wanted]
     misshaped = [
         f"{name} is {tuple(stored[name])} in the file and {tuple(wanted[name])} in the net"
-        for name in wanted if name in stored and not _same(name, wanted[name], stored[name])
+        for name in wanted if name in stored and not same_numbers(name, wanted[name], stored[name])
     ]
     return "; ".join(
         f"{len(names)} {kind}: {_listed(names)}"
@@ -344,18 +335,6 @@ def _settings(net, file):
     if same_classes and layout.class_names is not None and len(layout.class_names) == classes:
         settings["class_names"] = list(layout.class_names)
     return settings
-
-
-def _in_words(preprocessing):
-    """What a net sees, such as "BGR - (103.939, 116.779, 123.68)"."""
-    words = preprocessing["channel_order"]
-    if preprocessing["scale"] != 1:
-        words += f" * {preprocessing['scale']:.4g}"
-    for sign, key, nothing in ("-", "mean", 0), ("/", "std", 1):
-        numbers = preprocessing[key]
-        if any(number != nothing for number in numbers):
-            words += f" {sign} ({', '.join(f'{number:g}' for number in numbers)})"
-    return words
 
 
 def _warn_of_differences(path, net, about):

@@ -181,7 +181,9 @@ def do(program, job, work, quiet=False):
         console.say(f"{program}: {where}: {error.strerror or error}")
     except Exception as error:      # whatever it is, the other photos can still be done
         reason = " ".join(str(error).split())
-        console.say(f"{program}: {name}: {type(error).__name__}: {reason}")
+        # Such as scores that are not finite; of all else the type helps to find the mistake.
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        console.say(f"{program}: {name}: {kind}{reason}")
         _log.debug("where it happened:", exc_info=True)
     else:
         return quiet or text is None or console.print_result(program, text)

@@ -160,8 +160,8 @@ def _parse(argv):
     parser.add_argument("--model", choices=console.MODELS,
                         help="the net (default: what the weight file holds; fcn8s without one)")
     parser.add_argument("--weights", metavar="FILE",
-                        help="weight file: Caffe, Keras, PyTorch, safetensors, NumPy or HDF5 "
-                             "(default: the one that comes with tinyfcn)")
+                        help="weight file of Caffe, Keras, PyTorch, safetensors, NumPy, MatConvNet "
+                             "or tinyfcn (default: the one that comes with tinyfcn)")
     parser.add_argument("--compare", action="store_true",
                         help="write PHOTO_compare.png instead: the photo, what FCN-32s, FCN-16s "
                              "and FCN-8s see in it, and the truth, side by side; --weights takes "

@@ -94,14 +94,14 @@ def _inspect(options):
     tensors = weights.read(path)
     layout = layouts.recognise(tensors)
     found = {name: statistics(array) for name, array in tensors.items()}
+    own = layout and layouts.to_own(tensors, layout)
+    net, problem = _net(path, own) if own else (None, None)
     about = {
-        "file": path, "format": tensors.format, "notes": tensors.notes,
+        "file": path, "format": tensors.format, "notes": tensors.notes + [problem] * bool(problem),
         "layout": layout and {"name": layout.name, "about": layout.about},
-        "preprocessing": layout and layout.preprocessing, "description": weights.describe(path),
-        "sha256": weights.sha256(path),
+        "net": net, "preprocessing": own and _preprocessing(path, own),
+        "description": weights.describe(path), "sha256": weights.sha256(path),
     }
-    if layout is not None:
-        about["net"] = _net(path, layouts.to_own(tensors, layout))
     about["tensors"] = [
         {"name": name, "shape": list(tensors[name].shape), "dtype": str(tensors[name].dtype),
          "min": numbers.low, "max": numbers.high, "nan": numbers.nan,
@@ -111,19 +111,40 @@ def _inspect(options):
 
 
 def _net(path, tensors):
-    """The model, and its arguments, that tensors in tinyfcn's layout are for, or None."""
+    """({the model and its arguments} that tensors in tinyfcn's layout are for or None, why not)."""
     from tinyfcn.origins import identify
     from tinyfcn.weights.errors import WeightsError
 
     try:
         model, arguments = identify(path, tensors)
+    except WeightsError as error:
+        return None, error.reason
+    return {"model": model, "arguments": arguments}, None
+
+
+def _preprocessing(path, tensors):
+    """What the net of tensors in tinyfcn's layout sees, or None if that is not known."""
+    from tinyfcn import weights
+    from tinyfcn.descriptions import check_settings
+    from tinyfcn.weights.errors import WeightsError
+
+    if tensors.layout.preprocessing is not None:
+        return tensors.layout.preprocessing
+    channels = tensors.shapes[_first(tensors)][2]
+    try:
+        return check_settings(path, weights.describe(path), None, channels).get("preprocessing")
     except WeightsError:
-        # Convolutions alone, for instance.
         return None
-    return {"model": model, "arguments": arguments}
+
+
+def _first(tensors):
+    """The name of the weights of the first convolution."""
+    return next(name for name in ("conv1_1/weights", "conv1/weights") if name in tensors)
 
 
 def _inspection(about):
+    from tinyfcn.descriptions import in_words
+
     layout, tensors = about["layout"], about["tensors"]
     size = sum(_bytes(tensor) for tensor in tensors)
     lines = [
@@ -131,13 +152,11 @@ def _inspection(about):
         f"  format  {about['format']}",
         "  layout  " + (f"{layout['name']}: {layout['about']}" if layout else "not known here"),
     ]
-    if about.get("net"):
+    if about["net"]:
         arguments = ", ".join(f"{k} {v}" for k, v in about["net"]["arguments"].items())
         lines.append(f"  net     {about['net']['model']} ({arguments})")
     if about["preprocessing"]:
-        seen = about["preprocessing"]
-        lines.append(f"  input   {seen['channel_order']}, times {seen['scale']:g}, minus "
-                     f"{seen['mean']}, over {seen['std']}")
+        lines.append(f"  input   {in_words(about['preprocessing'])}")
     lines += [f"  note    {console_line(note)}" for note in about["notes"]]
     lines.append(f"  sha256  {about['sha256']}")
     rows = [("tensor", "shape", "type", "min", "max", "NaN", "Inf")]
@@ -192,15 +211,13 @@ def _compare(options):
 
     files = [weights.read(path) for path in options.files]
     found = [layouts.recognise(tensors) for tensors in files]
-    orders = [(_preprocessing(path, layout) or {}).get("channel_order")
-              for path, layout in zip(options.files, found)]
-    mapped = all(found)
+    mapped, orders, flipped = all(found), [None, None], None
     if mapped:
         files = [layouts.to_own(tensors, layout) for tensors, layout in zip(files, found)]
-    flipped = None
-    if mapped and set(orders) == {"RGB", "BGR"}:
-        flipped = next((name for name in ("conv1_1/weights", "conv1/weights")
-                        if name in files[0]), None)
+        orders = [(_preprocessing(path, tensors) or {}).get("channel_order")
+                  for path, tensors in zip(options.files, files)]
+        if set(orders) == {"RGB", "BGR"}:
+            flipped = _first(files[0])
     result = inspection.compare(*files, flipped)
     about = {
         "files": options.files, "layouts": [layout and layout.name for layout in found],
@@ -214,15 +231,6 @@ def _compare(options):
     printed = console.print_result(
         PROGRAM, json.dumps(about) if options.json else _comparison(about, result))
     return console.DONE if printed and result.same else console.FAILED
-
-
-def _preprocessing(path, layout):
-    from tinyfcn import weights
-
-    if layout is None or layout.preprocessing is not None:
-        return layout and layout.preprocessing
-    value = weights.describe(path).get("preprocessing")
-    return value if isinstance(value, dict) else None
 
 
 def _comparison(about, result):
@@ -242,11 +250,12 @@ def _comparison(about, result):
         rows = [("tensor", "largest difference"),
                 *((console_line(name), f"{value:.6g}") for name, value in apart.items())]
         lines += _table(rows, "<>")
+    common = len(result.differences) + len(result.misshaped)
     equal = len(result.differences) - len(apart)
     largest = f"; the largest difference is {max(apart.values()):.6g}, in " \
         f"{console_line(max(apart, key=apart.get))}" if apart else ""
     lines.append(("the same: " if result.same else "not the same: ")
-                 + f"{equal} of {len(result.differences)} common tensors are equal{largest}")
+                 + f"{equal} of {common} common tensors are equal{largest}")
     return "\n".join(lines)
 
 
@@ -288,14 +297,15 @@ def _convert(options):
             about |= _describe(path, tensors)
     weights.write(options.out, tensors, about, options.dtype)
     return _done(f"{console_line(options.out)}: {len(tensors)} tensors"
-                 + (f", from {layout.name} to tinyfcn's names and order" if layout else ""))
+                 + (f", from {layout.name} to tinyfcn's names and order"
+                    if layout and layout.name != "tinyfcn" else ""))
 
 
 def _describe(path, tensors):
     """What the tables know of a file: what it takes to build the net again and feed it."""
     layout = tensors.layout
     about = {"preprocessing": dict(layout.preprocessing)}
-    net = _net(path, tensors)
+    net, _ = _net(path, tensors)
     if net is not None:
         about |= net
         classes = net["arguments"].get("classes")

@@ -85,39 +85,42 @@ class _Reader:
         self.data = map_file(path)
         self.bytes = memoryview(self.data)
         self.fields_left = MAX_FIELDS
+        self.where = "the net"
 
     def read(self):
-        where = "the net"
         tensors = Tensors(self.path, "Caffe model")
         kinds = set()
         try:
-            for number, (field, kind, start, end) in enumerate(self.fields(0, len(self.data))):
-                where = f"record {number}"
+            for number, (field, kind, start, end) in enumerate(self.fields(0, len(self.data)), 1):
+                self.where = f"record {number}"
                 if field in LAYER_FIELDS and kind == BYTES:
                     kinds.add(field)
-                    name_field, blob_field = LAYER_FIELDS[field]
-                    name, blobs = "", []
-                    for inner, inner_kind, a, b in self.fields(start, end):
-                        if inner == name_field and inner_kind == BYTES:
-                            name = self.text(a, b)
-                            where = f"layer {short(name)}"
-                        elif inner == blob_field and inner_kind == BYTES:
-                            blobs.append((a, b))
-                        elif field == V1_LAYERS and inner == V0_LAYER and inner_kind == BYTES:
-                            raise _Damage("is in Caffe's format of 2013 (V0), which is not read: "
-                                          "upgrade_net_proto_binary makes it a newer one")
-                    for index, (a, b) in enumerate(blobs):
-                        full = f"{name}/{index}"
-                        where = short(full)
-                        check_name(self.path, name)
-                        tensors.put(full, self.blob(full, a, b))
+                    self.layer(tensors, field, start, end)
+                self.where = f"what follows {self.where}"
         except _Damage as damage:
-            raise weights_error(self.path, f"damaged Caffe model: {where} {damage}") from None
+            raise weights_error(self.path, f"damaged Caffe model: {self.where} {damage}") from None
         if kinds == {V1_LAYERS}:
             tensors.format += ", V1 layers"
         if not tensors:
             raise weights_error(self.path, "is a Caffe net without any weights")
         return tensors
+
+    def layer(self, tensors, kind, start, end):
+        name_field, blob_field = LAYER_FIELDS[kind]
+        name, blobs = "", []
+        for field, wire_type, a, b in self.fields(start, end):
+            if field == name_field and wire_type == BYTES:
+                name = self.text(a, b)
+                self.where = f"layer {short(name)}"
+            elif field == blob_field and wire_type == BYTES:
+                blobs.append((a, b))
+            elif kind == V1_LAYERS and field == V0_LAYER and wire_type == BYTES:
+                raise _Damage("is in Caffe's format of 2013 (V0), which is not read: "
+                              "upgrade_net_proto_binary makes it a newer one")
+        for index, (a, b) in enumerate(blobs):
+            check_name(self.path, name)
+            self.where = short(f"{name}/{index}")
+            tensors.put(f"{name}/{index}", self.blob(f"{name}/{index}", a, b))
 
     def blob(self, name, start, end):
         legacy, shape, runs = {}, None, []

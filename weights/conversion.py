@@ -11,7 +11,7 @@ import numpy as np
 
 from tinyfcn.weights.tensors import SLICE_BYTES, forget
 
-__all__ = ["OwnTensors", "matches"]
+__all__ = ["OwnTensors", "matches", "same_numbers"]
 
 # Longer names are no layer's, and could keep a regular expression busy.
 MAX_NAME = 300
@@ -123,7 +123,18 @@ class OwnTensors(Mapping):
         return out.reshape(shape).transpose(np.argsort(_order(layer, self.layout)))
 
 
-_FIRST_DENSE = ("fc6", "ip1")
+_DENSE, _FIRST_DENSE = ("fc", "ip"), ("fc6", "ip1")
+
+
+def same_numbers(name, shape, other):
+    """Whether tensors of two shapes under one name here are of the same numbers in the same order.
+
+    A dense layer's weights are those of the convolution whose kernel covers its input.
+    """
+    shape, other = tuple(shape), tuple(other)
+    dense = name.startswith(_DENSE) and {len(shape), len(other)} == {2, 4}
+    return shape == other or dense and (
+        shape[-1] == other[-1] and math.prod(shape) == math.prod(other))
 
 
 def matches(tensors, layout):
@@ -216,7 +227,7 @@ def _fits(tensors, sources, layout, channels):
 
 def _dense_shape(layer, shape, layout):
     """The shape without the two axes of 1 that Caffe's old blobs of dense layers begin with."""
-    dense = layer.startswith(("fc", "ip")) and layout.dense == "OI"
+    dense = layer.startswith(_DENSE) and layout.dense == "OI"
     return shape[2:] if dense and len(shape) == 4 and shape[:2] == (1, 1) else shape
 
 

@@ -3,7 +3,13 @@ import os
 
 
 class WeightsError(ValueError):
-    """A weight file cannot be read, written or used; one line that begins with its path."""
+    """A weight file cannot be read, written or used; one line that begins with its path.
+
+    Attributes
+    ----------
+    reason : str
+        What follows the path.
+    """
 
 
 def weights_error(path, reason):
@@ -22,7 +28,9 @@ def weights_error(path, reason):
     WeightsError
         To be raised by the caller.
     """
-    return WeightsError(one_line(f"{os.fsdecode(path)}: {reason}"))
+    error = WeightsError(one_line(f"{os.fsdecode(path)}: {reason}"))
+    error.reason = one_line(reason)
+    return error
 
 
 def one_line(text):

@@ -53,8 +53,7 @@ def fetch(known, folder=None, report=None):
     try:
         import pooch
     except ImportError:
-        raise FetchError("fetching takes the package pooch "
-                         "(pip install tinyfcn[fetch])") from None
+        raise FetchError("fetching takes the package pooch (pip install pooch)") from None
     folder = catalogue.cache_folder() if folder is None else folder
     final = os.path.join(folder, known.file)
     part = final + ".part"

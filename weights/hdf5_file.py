@@ -20,7 +20,7 @@ from tinyfcn.weights.tensors import (
 # Smaller tensors are read: a view would keep the file open for nothing.
 MAPPED_BYTES = 1 << 16
 
-__all__ = ["describe", "read", "read_into", "recognise", "shapes", "write"]
+__all__ = ["describe", "map_tensor", "read", "read_into", "recognise", "shapes", "write"]
 
 
 def read(path):
@@ -45,11 +45,11 @@ def read(path):
         tensors = Tensors(path, "tinyfcn model (HDF5)" if about else "HDF5")
         data = map_file(path)
         for name, dataset in datasets.items():
-            tensors.put(name, _map_tensor(path, name, dataset, data))
+            tensors.put(name, map_tensor(path, name, dataset, data))
         return tensors
 
 
-def _map_tensor(path, name, dataset, data):
+def map_tensor(path, name, dataset, data):
     """See a tensor in the mapped file; read it, if it is small or does not lie there as it is."""
     offset = dataset.id.get_offset()
     if offset is not None and dataset.size * dataset.dtype.itemsize >= MAPPED_BYTES:

@@ -27,7 +27,7 @@ from tinyfcn.weights.description import KEY, MAX_BYTES, from_text
 from tinyfcn.weights.errors import WeightsError, weights_error
 from tinyfcn.weights.hdf5_pieces import pieces
 from tinyfcn.weights.tensors import (
-    MAX_NAME, MAX_RANK, MAX_TENSOR_BYTES, MAX_TENSORS, MAX_TOTAL_BYTES)
+    MAX_NAME, MAX_RANK, MAX_TENSOR_BYTES, MAX_TENSORS, MAX_TOTAL_BYTES, check_ratio)
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 TRAILER = b"\ntinyfcn sha256 "
@@ -38,6 +38,8 @@ MAX_DEPTH = 8
 MAX_COMPRESSION = 1100
 CHILD_SECONDS = 30
 CHILD_BYTES = 4 << 30
+# Reading goes at this rate at least.
+BYTES_PER_SECOND = 10 << 20
 
 KNOWN_FILTERS = {
     h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
@@ -66,14 +68,21 @@ def recognise(path):
 def opened(path):
     """Open a file that was found good: ({name: h5py.Dataset}, description)."""
     _check_before_opening(path)
+    with open_hdf5(path) as file:
+        yield _examine(path, file)
+
+
+@contextlib.contextmanager
+def open_hdf5(path, what="HDF5 file"):
+    """Open a file of a kind as an h5py.File; what goes wrong is a WeightsError."""
     try:
         # Without caches of chunks, one for each dataset: none is read twice.
         with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
-            yield _examine(path, file)
+            yield file
     except _FAILURES as error:
         if isinstance(error, WeightsError):
             raise
-        raise weights_error(path, f"damaged HDF5 file ({reason(error)})") from error
+        raise weights_error(path, f"damaged {what} ({reason(error)})") from error
 
 
 def append_trailer(path):
@@ -103,7 +112,7 @@ def _check_before_opening(path):
     except OSError as error:
         raise weights_error(path, f"cannot be read: {reason(error)}") from error
     if not intact:
-        _read_in_child(path)
+        try_in_child(path, f"{__name__}:read_for_trial", "HDF5 file")
     _checked = version
 
 
@@ -124,29 +133,25 @@ def _check_trailer(path):
     return True
 
 
-def _read_in_child(path):
-    """Read the file once in a process that may crash, hang or ask for any amount of memory."""
-    what = ("HDF5 file", "the HDF5 library")
-    size = CHILD_BYTES + 2 * os.path.getsize(path)
-    with child(path, f"{__name__}:read_for_trial", what, CHILD_SECONDS, size):
-        pass
+def try_in_child(path, function, what):
+    """Read a file once in a process that may crash, hang or ask for any amount of memory.
+
+    `function` is "module:function", `what` the kind of file.
+    """
+    size = os.path.getsize(path)
+    child(path, function, (what, "the HDF5 library"), CHILD_SECONDS + size / BYTES_PER_SECOND,
+          CHILD_BYTES + 2 * size)
 
 
 def read_for_trial(path):
     """What the child process does: read all that could go wrong."""
-    try:
-        with h5py.File(path, "r", locking=False, rdcc_nbytes=0) as file:
-            tensors, _ = _examine(path, file)
-            for name, dataset in tensors.items():
-                # Contiguous data are plain bytes at a known place: nothing in them can go wrong.
-                if dataset.chunks is not None:
-                    for _ in read_pieces(path, name, dataset):
-                        pass
-    except _FAILURES as error:
-        if isinstance(error, WeightsError):
-            raise
-        raise weights_error(path, f"damaged HDF5 file ({reason(error)})") from error
-    return None, ()
+    with open_hdf5(path) as file:
+        tensors, _ = _examine(path, file)
+        for name, dataset in tensors.items():
+            # Contiguous data are plain bytes at a known place: nothing in them can go wrong.
+            if dataset.chunks is not None:
+                for _ in read_pieces(path, name, dataset):
+                    pass
 
 
 def _examine(path, file):
@@ -187,7 +192,7 @@ def _walk(path, group, prefix, tensors, seen, depth):
         if isinstance(item, h5py.h5g.GroupID):
             total += _walk(path, item, name + "/", tensors, seen, depth + 1)
         elif isinstance(item, h5py.h5d.DatasetID):
-            total += _check_dataset(path, shown, item)
+            total += check_dataset(path, shown, item)
             tensors[name] = h5py.Dataset(item)
             if len(tensors) > MAX_TENSORS:
                 raise weights_error(path, f"more than {MAX_TENSORS} tensors")
@@ -201,14 +206,20 @@ def _address(item):
     return information.fileno, information.addr
 
 
-def _check_dataset(path, name, dataset):
-    """Refuse what is not a plain tensor whose stored bytes fill its shape; returns its bytes."""
+def check_place(path, name, dataset):
+    """Refuse a dataset that is not in its file; returns the way it lies there."""
     properties = dataset.get_create_plist()
     layout = properties.get_layout()
     if layout == h5py.h5d.VIRTUAL:
         raise weights_error(path, f"{name} is a virtual dataset, which is refused")
     if properties.get_external_count():
         raise weights_error(path, f"{name} has its data in another file, which is refused")
+    return layout, properties
+
+
+def check_dataset(path, name, dataset):
+    """Refuse what is not a plain tensor whose stored bytes fill its shape; returns its bytes."""
+    layout, properties = check_place(path, name, dataset)
     filters = [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
     for code in filters:
         if code not in KNOWN_FILTERS:
@@ -247,6 +258,8 @@ def _check_dataset(path, name, dataset):
     if size > MAX_TENSOR_BYTES:
         raise weights_error(path, f"{name} has {size} bytes; {MAX_TENSOR_BYTES} is the most that "
                                   "is read")
+    if filters:
+        check_ratio(path, name, size, stored)
     return size
 
 

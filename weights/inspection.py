@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyfcn.weights.conversion import same_numbers
 from tinyfcn.weights.tensors import forget
 
 BLOCK_NUMBERS = 1 << 22
@@ -94,7 +95,7 @@ class Comparison(NamedTuple):
 
 
 def compare(first, second, flipped=None):
-    """Compare two mappings of names to arrays.
+    """Compare two mappings of names to arrays; dense layers may be convolutions in one of them.
 
     Parameters
     ----------
@@ -111,9 +112,10 @@ def compare(first, second, flipped=None):
         if name not in second:
             continue
         a, b = first[name], second[name]
-        if a.shape != b.shape:
+        if not same_numbers(name, a.shape, b.shape):
             misshaped.append((name, a.shape, b.shape))
             continue
+        b = b.reshape(a.shape)
         differences[name] = difference(a, b[:, :, ::-1] if name == flipped else b)
     return Comparison([name for name in first if name not in second],
                       [name for name in second if name not in first], misshaped, differences)

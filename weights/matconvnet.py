@@ -1,28 +1,23 @@
-"""MatConvNet's models (.mat): simplenn and DagNN, in MATLAB's formats 5 (scipy) and 7.3 (HDF5).
+"""MatConvNet's models (.mat): simplenn and DagNN, in MATLAB's formats 5 and 7.3 (HDF5).
 
 Names: in a DagNN those of its parameters ("conv1_1_filter"); in a simplenn the layer's and the
 number of the weight, "conv1_1/0" the filters, "conv1_1/1" the biases ("conv1_1/filters" and
 "conv1_1/biases" in the oldest files); layers without a name count from "layer1". Shapes are as
 stored: MATLAB drops trailing axes of 1, and a bias is (1, n) or (n, 1).
-
-Both libraries run in a process of their own, which hands over the weights alone.
 """
-import os
-
+import h5py
 import numpy as np
 
-from tinyfcn.weights.child import child
+from tinyfcn.weights import matlab5
 from tinyfcn.weights.errors import weights_error
-from tinyfcn.weights.tensors import (
-    BLOCK_BYTES, MAX_TENSORS, MAX_TOTAL_BYTES, Tensors, check_name, check_tensor, gather, short)
+from tinyfcn.weights.hdf5_file import map_tensor
+from tinyfcn.weights.hdf5_safety import (
+    check_dataset, check_place, open_hdf5, read_pieces, try_in_child)
+from tinyfcn.weights.tensors import MAX_TENSORS, Tensors, check_name, map_file, short
 
 HDF5_TEXT = b"MATLAB 7.3 MAT-file"
-CHILD_SECONDS = 30
-CHILD_BYTES = 4 << 30
-# Reading goes at this rate at least.
-BYTES_PER_SECOND = 10 << 20
 VARIABLES = ("net", "layers", "params")
-MAX_LAYERS = MAX_TENSORS
+MAX_TEXT = 1000
 
 
 def recognise(path):
@@ -39,6 +34,7 @@ def read(path):
     Returns
     -------
     Tensors
+        Views of the mapped file, where it is not compressed.
 
     Raises
     ------
@@ -46,75 +42,47 @@ def read(path):
     """
     with open(path, "rb") as stream:
         is_hdf5 = stream.read(len(HDF5_TEXT)) == HDF5_TEXT
-    function, library = ("read_hdf5", "the HDF5 library") if is_hdf5 else ("read_5", "scipy")
-    size = os.path.getsize(path)
-    with child(path, f"{__name__}:{function}", ("MATLAB file", library),
-               CHILD_SECONDS + size / BYTES_PER_SECOND, CHILD_BYTES + 2 * size) as answer:
-        (kind, table), stream = answer
-        tensors = Tensors(path, f"MatConvNet {kind} (MATLAB {'7.3' if is_hdf5 else '5'})")
-        for name, code, shape in table:
-            dtype, shape = np.dtype(code), tuple(shape)
-            shown = check_name(path, name)
-            size = check_tensor(path, shown, dtype, shape)
+    if not is_hdf5:
+        return _tensors(path, "5", _Struct5(path, matlab5.read(path, VARIABLES)))
+    try_in_child(path, f"{__name__}:read_for_trial", "MATLAB file")
+    with open_hdf5(path, "MATLAB file") as file:
+        return _tensors(path, "7.3", _StructHdf5(path, file, file))
+
+
+def read_for_trial(path):
+    """What a child process does with a file of format 7.3: read all that could go wrong."""
+    with open_hdf5(path, "MATLAB file") as file:
+        _, found = _weights(path, _StructHdf5(path, file, file))
+        for name, value in found:
+            if isinstance(value, h5py.Dataset):
+                for _ in read_pieces(path, name, value):
+                    pass
+
+
+def _tensors(path, version, root):
+    kind, found = _weights(path, root)
+    tensors, data = Tensors(path, f"MatConvNet {kind} (MATLAB {version})"), map_file(path)
+    for name, value in found:
+        shown = check_name(path, name)
+        if isinstance(value, h5py.Dataset):
             # MATLAB's order is Fortran's.
-            array = gather(path, shown, _blocks(stream, size), dtype, shape[::-1]).T
-            tensors.put(name, array)
+            value = map_tensor(path, shown, value, data).T
+        if not isinstance(value, np.ndarray):
+            raise weights_error(path, f"{shown} is no array of real numbers")
+        tensors.put(name, value)
+    if not tensors:
+        raise weights_error(path, f"is a {kind} without any weights")
     return tensors
 
 
-def _blocks(stream, size):
-    while size and (block := stream.read(min(size, BLOCK_BYTES))):
-        size -= len(block)
-        yield block
-
-
-def read_5(path):
-    """What the child process does with a file of format 5."""
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise weights_error(path, "is a MATLAB file, which takes the package scipy "
-                                  "(pip install tinyfcn[matlab])") from None
-    content = loadmat(path, variable_names=VARIABLES, struct_as_record=True)
-    # A struct comes as an array of records, a cell as one of objects.
-    return _answer(path, _Struct5({name: value for name, value in content.items()
-                                   if name in VARIABLES}))
-
-
-def read_hdf5(path):
-    """What the child process does with a file of format 7.3."""
-    import h5py
-
-    with h5py.File(path, "r", locking=False) as file:
-        return _answer(path, _StructHdf5(path, file, file))
-
-
-def _answer(path, root):
-    """((kind, [(name, dtype, shape)]), blocks) of the weights below the variables of a file."""
+def _weights(path, root):
+    """(kind of net, (name, array or dataset) of each weight) below the variables of a file."""
     root = root.struct("net") or root
     if root.has("params"):
-        kind, found = "DagNN", _dag_parameters(path, root)
-    elif root.has("layers"):
-        kind, found = "simplenn", _simplenn_weights(path, root)
-    else:
-        raise weights_error(path, "is a MATLAB file without a net (no layers, no params)")
-    arrays, total = [], 0
-    for name, value in found:
-        array = np.asarray(value)
-        total += check_tensor(path, short(name), array.dtype, array.shape)
-        if len(arrays) >= MAX_TENSORS or total > MAX_TOTAL_BYTES:
-            raise weights_error(path, "holds more than any net does")
-        arrays.append((name, array))
-    if not arrays:
-        raise weights_error(path, f"is a {kind} without any weights")
-    table = [(name, array.dtype.newbyteorder("=").str, array.shape) for name, array in arrays]
-    return (kind, table), (_bytes(array) for _, array in arrays)
-
-
-def _bytes(array):
-    """A tensor's numbers in Fortran's order."""
-    line = np.asarray(array, array.dtype.newbyteorder("=")).ravel(order="F")
-    return memoryview(line.view(np.uint8))
+        return "DagNN", _dag_parameters(path, root)
+    if root.has("layers"):
+        return "simplenn", _simplenn_weights(path, root)
+    raise weights_error(path, "is a MATLAB file without a net (no layers, no params)")
 
 
 def _dag_parameters(path, root):
@@ -122,6 +90,8 @@ def _dag_parameters(path, root):
         name = item.text("name")
         if not name:
             raise weights_error(path, "a parameter has no name")
+        if not item.has("value"):
+            raise weights_error(path, f"the parameter {short(name)} has no value")
         yield name, item.numbers("value")
 
 
@@ -129,53 +99,53 @@ def _simplenn_weights(path, root):
     for index, layer in enumerate(root.structs("layers"), 1):
         name = layer.text("name") or f"layer{index}"
         if layer.has("weights"):
-            for number, value in enumerate(layer.list("weights")):
-                # A layer without biases has an empty one.
-                if np.size(value):
-                    yield f"{name}/{number}", value
+            found = [(str(number), value) for number, value in enumerate(layer.list("weights"))]
         else:
-            for field in ("filters", "biases"):
-                if layer.has(field) and np.size(layer.numbers(field)):
-                    yield f"{name}/{field}", layer.numbers(field)
+            found = [(field, layer.numbers(field)) for field in ("filters", "biases")
+                     if layer.has(field)]
+        for kind, value in found:
+            # A layer without biases has an empty one.
+            if getattr(value, "size", None) != 0:
+                yield f"{name}/{kind}", value
 
 
 class _Struct5:
-    """A struct as scipy gives it, {field: value}."""
+    """A struct of format 5, {field: value} as `matlab5` gives them."""
 
-    def __init__(self, fields):
-        self.fields = fields
+    def __init__(self, path, fields):
+        self.path, self.fields = path, fields
 
     def has(self, name):
         return name in self.fields
 
     def struct(self, name):
         """The struct of a field, or None."""
-        value = self.fields.get(name)
-        if value is None or value.dtype.names is None or value.size != 1:
-            return None
-        return _Struct5(_record(value.reshape(-1)[0]))
+        match self.fields.get(name):
+            case [dict() as fields]:
+                return _Struct5(self.path, fields)
+        return None
 
     def structs(self, name):
         """The structs of a field: of a cell of structs, or of an array of them."""
-        value = self.fields[name]
-        for item in value.reshape(-1)[:MAX_LAYERS]:
-            if value.dtype.names is None:
-                item = np.asarray(item).reshape(-1)[0]
-            yield _Struct5(_record(item))
+        for item in self.list(name):
+            if isinstance(item, list) and len(item) == 1:
+                item = item[0]
+            if not isinstance(item, dict):
+                raise weights_error(self.path, f"{name} is no list of structs")
+            yield _Struct5(self.path, item)
 
     def text(self, name):
         value = self.fields.get(name)
-        return "" if value is None or value.size == 0 else str(value.reshape(-1)[0])
+        return value if isinstance(value, str) else ""
 
     def numbers(self, name):
         return self.fields[name]
 
     def list(self, name):
-        return list(self.fields[name].reshape(-1)[:MAX_LAYERS])
-
-
-def _record(item):
-    return {name: item[name] for name in item.dtype.names}
+        value = self.fields[name]
+        if not isinstance(value, list):
+            raise weights_error(self.path, f"{name} is no list of layers or weights")
+        return value
 
 
 class _StructHdf5:
@@ -185,9 +155,7 @@ class _StructHdf5:
     """
 
     def __init__(self, path, file, group, index=None):
-        import h5py
-
-        self.h5py, self.path, self.file, self.group, self.index = h5py, path, file, group, index
+        self.path, self.file, self.group, self.index = path, file, group, index
 
     def has(self, name):
         return name in self.group
@@ -197,39 +165,37 @@ class _StructHdf5:
             return None
         value = self._field(name)
         return _StructHdf5(self.path, self.file, value) \
-            if isinstance(value, self.h5py.Group) else None
+            if isinstance(value, h5py.Group) else None
 
     def structs(self, name):
         value = self._field(name)
-        if isinstance(value, self.h5py.Dataset):
+        if isinstance(value, h5py.Dataset):
             # A cell of structs.
             for item in self._references(value):
                 yield _StructHdf5(self.path, self.file, item)
             return
         counts = {value[field].size for field in value
-                  if isinstance(value[field], self.h5py.Dataset)
-                  and value[field].dtype == self.h5py.ref_dtype}
+                  if isinstance(value[field], h5py.Dataset)
+                  and value[field].dtype == h5py.ref_dtype}
         if not counts:
             yield _StructHdf5(self.path, self.file, value)
             return
-        for index in range(min(min(counts), MAX_LAYERS)):
+        for index in range(min(min(counts), MAX_TENSORS)):
             yield _StructHdf5(self.path, self.file, value, index)
 
     def text(self, name):
-        if not self.has(name):
-            return ""
-        letters = self._numbers(self._field(name))
-        return "".join(map(chr, letters.reshape(-1)[:1000])) if letters.dtype.kind == "u" else ""
+        value = self.numbers(name) if self.has(name) else np.empty(0)
+        return "".join(map(chr, value[()].T.reshape(-1))) \
+            if value.dtype.kind == "u" and value.size <= MAX_TEXT else ""
 
     def numbers(self, name):
         return self._numbers(self._field(name))
 
     def list(self, name):
-        value = self._field(name)
-        return [self._numbers(item) for item in self._references(value)]
+        return [self._numbers(item) for item in self._references(self._field(name))]
 
     def _field(self, name):
-        if not isinstance(self.group.get(name, getlink=True), self.h5py.HardLink):
+        if not isinstance(self.group.get(name, getlink=True), h5py.HardLink):
             raise weights_error(self.path, f"{short(name)} is a link to elsewhere, which is "
                                            "refused")
         value = self.group[name]
@@ -238,16 +204,15 @@ class _StructHdf5:
         return value
 
     def _references(self, dataset):
-        if dataset.dtype != self.h5py.ref_dtype or dataset.size > MAX_LAYERS:
+        if dataset.dtype != h5py.ref_dtype or dataset.size > MAX_TENSORS:
             raise weights_error(self.path, f"{short(dataset.name)} is no list of layers or weights")
+        check_place(self.path, short(dataset.name), dataset.id)
         return [self.file[reference] for reference in dataset[()].reshape(-1)]
 
     def _numbers(self, dataset):
-        name = short(dataset.name)
-        if dataset.external or dataset.is_virtual:
-            raise weights_error(self.path, f"{name} has its data in another file, which is refused")
+        """A dataset whose axes are in the other order than MATLAB's, or an empty array."""
         # MATLAB stores of an empty array its shape.
         if "MATLAB_empty" in dataset.attrs:
             return np.empty(0)
-        check_tensor(self.path, name, dataset.dtype, dataset.shape)
-        return dataset[()].T
+        check_dataset(self.path, short(dataset.name), dataset.id)
+        return dataset

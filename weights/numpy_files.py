@@ -11,7 +11,8 @@ import numpy as np
 
 from tinyfcn.weights.errors import weights_error
 from tinyfcn.weights.numpy_pickle import is_object, to_array
-from tinyfcn.weights.pickle_interpreter import Array, Buffer, Refusal, interpret
+from tinyfcn.weights.pickle_interpreter import interpret
+from tinyfcn.weights.pickle_objects import Array, Buffer, Refusal
 from tinyfcn.weights.tensors import Tensors, check_name, check_tensor, map_file, native, short, view
 from tinyfcn.weights.zip_archive import ZIP_MAGIC, Archive
 
@@ -98,8 +99,8 @@ def _read_header(path, name, data):
         shape, fortran, dtype = read_header(stream, max_header_size=MAX_HEADER_BYTES)
     except Exception as error:
         # NumPy's reader evaluates a literal: a damaged one can end in almost any error.
-        reason = short(str(error).splitlines()[0] if str(error) else type(error).__name__, 100)
-        raise weights_error(path, f"{name}: damaged .npy header ({reason})") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(": <ast.")[0]
+        raise weights_error(path, f"{name}: damaged .npy header ({short(reason, 100)})") from error
     return dtype, tuple(int(n) for n in shape), fortran, stream.tell()
 
 

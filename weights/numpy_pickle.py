@@ -1,10 +1,10 @@
-"""NumPy arrays in pickles: from the records of `pickle_interpreter` to arrays."""
+"""NumPy arrays in pickles: from the records of `pickle_objects` to arrays."""
 import codecs
 
 import numpy as np
 
 from tinyfcn.weights.errors import weights_error
-from tinyfcn.weights.pickle_interpreter import Array, Buffer, Dtype, Text
+from tinyfcn.weights.pickle_objects import Array, Buffer, Dtype, Text
 from tinyfcn.weights.tensors import BLOCK_BYTES, check_tensor, forget, gather, native, short
 
 
@@ -15,7 +15,7 @@ def to_array(path, name, record):
     ----------
     path, name
         For messages.
-    record : pickle_interpreter.Array or Buffer
+    record : pickle_objects.Array or Buffer
 
     Returns
     -------

@@ -1,37 +1,17 @@
 """Reads pickles without unpickling: nothing that a pickle names is ever imported or called.
 
 The opcodes are those of Python's `pickletools`. Plain values become plain values. Where a pickle
-names a function or class, only those of `NAMES` are taken, and in their place stand the inert
-records below; all others are refused. What a record means (a NumPy array, a place in a storage of
-PyTorch's) is left to the readers.
+names a function or class, only those of `pickle_objects` are taken, and in their place stand the
+inert records there; all others are refused. What a record means (a NumPy array, a place in a
+storage of PyTorch's) is left to the readers.
 """
 import collections
 import struct
 
-# The version of NumPy decides which of its modules a pickle names.
-_NUMPY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
-STORAGES = {
-    "DoubleStorage": "f8", "FloatStorage": "f4", "HalfStorage": "f2", "BFloat16Storage": "bfloat16",
-    "LongStorage": "i8", "IntStorage": "i4", "ShortStorage": "i2", "CharStorage": "i1",
-    "ByteStorage": "u1", "BoolStorage": "?", "ComplexFloatStorage": "c8",
-    "ComplexDoubleStorage": "c16", "UntypedStorage": "u1",
-}
-NAMES = {
-    ("collections", "OrderedDict"): "dict",
-    ("numpy", "dtype"): "dtype",
-    ("numpy", "ndarray"): "ndarray",
-    ("_codecs", "encode"): "encode",
-    **{(module, "_reconstruct"): "reconstruct" for module in _NUMPY_MODULES},
-    **{(module, "scalar"): "scalar" for module in _NUMPY_MODULES},
-    ("numpy.core.numeric", "_frombuffer"): "frombuffer",
-    ("numpy._core.numeric", "_frombuffer"): "frombuffer",
-    ("torch._utils", "_rebuild_tensor"): "tensor",
-    ("torch._utils", "_rebuild_tensor_v2"): "tensor",
-    ("torch._utils", "_rebuild_parameter"): "parameter",
-    ("torch", "Size"): "tuple",
-    **{("torch", name): "storage" for name in STORAGES},
-    ("torch.storage", "UntypedStorage"): "storage",
-}
+from tinyfcn.weights.pickle_objects import (
+    CALLS, NAMES, STORAGES, Array, Dtype, Name, Refusal, Storage, Text, set_item)
+
+__all__ = ["interpret"]
 
 # Every opcode costs Python's time and, at most, a few dozen bytes of memory.
 MAX_OPCODES = 2_000_000
@@ -39,37 +19,6 @@ MAX_INTEGER_BYTES = 64
 MAX_LINE = 1024
 # Longer bytes stay where they are: a view of the file.
 SHORT_BYTES = 1024
-
-
-class Refusal(Exception):
-    """A pickle is damaged, or holds what no file of weights needs; says what."""
-
-
-# What stands for what a pickle would have made. `data` is bytes, an ndarray of uint8, or a `Text`
-# (a memoryview of UTF-8) to be encoded.
-Name = collections.namedtuple("Name", "kind module name")
-Text = collections.namedtuple("Text", "data")
-Storage = collections.namedtuple("Storage", "kind key size view")
-TorchTensor = collections.namedtuple("TorchTensor", "storage offset shape strides")
-Buffer = collections.namedtuple("Buffer", "data dtype shape order")
-
-
-class Dtype:
-    """numpy.dtype(code), and the byte order that it is told afterwards."""
-
-    def __init__(self, code):
-        self.code, self.order = code, "|"
-
-
-class Array:
-    """A NumPy array: what it is told of itself after it was made."""
-
-    dtype = shape = data = None
-    fortran = False
-
-
-class Scalar(Array):
-    """A NumPy number."""
 
 
 def interpret(data, start=0, storages=None):
@@ -88,14 +37,19 @@ def interpret(data, start=0, storages=None):
     -------
     value, end
         `value` is built of None, bool, int, float, str, bytes (long ones as ndarray of uint8),
-        list, tuple, dict (OrderedDict too) and the records of this file; `end` is where the
+        list, tuple, dict (OrderedDict too) and the records of `pickle_objects`; `end` is where the
         pickle ends. Lists and dicts may hold themselves: a crafted pickle can do that.
 
     Raises
     ------
     Refusal
     """
-    return _Machine(data, start, {} if storages is None else storages).run()
+    machine = _Machine(data, start, {} if storages is None else storages)
+    try:
+        return machine.run()
+    except Refusal as refusal:
+        near = f" (near {machine.texts[-1]!r:.100})" if machine.texts else ""
+        raise Refusal(f"{refusal}{near}") from None
 
 
 class _Machine:
@@ -104,8 +58,8 @@ class _Machine:
         self.at, self.storages = start, storages
         self.stack, self.marks, self.memo = [], [], {}
         self.opcodes_left = MAX_OPCODES
-        # The last name that was seen: most likely that of the tensor in which trouble comes up.
-        self.last_text = None
+        # The last texts that were seen: the name, most likely, of the tensor that trouble is in.
+        self.texts = collections.deque(maxlen=8)
 
     def run(self):
         while True:
@@ -180,20 +134,30 @@ class _Machine:
         del self.stack[mark:]
         return values
 
+    def push_name(self, text):
+        self.texts.append(text)
+        self.push(text)
+
+    def unsee(self, *texts):
+        """Leave out texts, the last one first, that are no names of tensors."""
+        for text in texts:
+            if self.texts and self.texts[-1] == text:
+                self.texts.pop()
+
     def push_text(self, count):
         part = self.take(count)
         if count > SHORT_BYTES:
             self.push(Text(part))
             return
-        self.last_text = str(part, "utf-8", "surrogatepass")
-        self.push(self.last_text)
+        self.push_name(str(part, "utf-8", "surrogatepass"))
 
     def push_old_text(self, count):
         """Python 2's strings are both: short ones are names, long ones are data."""
         part = self.raw(count)
         if isinstance(part, bytes):
-            part = self.last_text = part.decode("latin-1")
-        self.push(part)
+            self.push_name(part.decode("latin-1"))
+        else:
+            self.push(part)
 
     def integer(self, count):
         if not 0 <= count <= MAX_INTEGER_BYTES:
@@ -213,7 +177,7 @@ class _Machine:
         if type(target) is not dict or len(values) % 2:
             raise TypeError
         for key, value in zip(values[::2], values[1::2]):
-            _set_item(target, key, value)
+            set_item(target, key, value)
 
     # The memo.
 
@@ -231,9 +195,8 @@ class _Machine:
         # Python 2's own names of modules never matter here: none of those is in the list.
         kind = NAMES.get((module, name))
         if kind is None:
-            near = f" (near {self.last_text!r:.100})" if self.last_text else ""
-            raise Refusal(f"its pickle names {module:.80}.{name:.80}{near}; only tensors, arrays "
-                          "and plain values are read, and no code is run")
+            raise Refusal(f"its pickle names {module:.80}.{name:.80}; only tensors, arrays and "
+                          "plain values are read, and no code is run")
         self.push(Name(kind, module, name))
 
     def reduce(self):
@@ -262,80 +225,16 @@ class _Machine:
     def persistent(self):
         what = self.pop()
         # ("storage", type, key, location, size) and, in old files, the part of another storage.
-        kind, storage, key, _, size, *part = what
+        kind, storage, key, location, size, *part = what
         if kind != "storage" or type(storage) is not Name or storage.kind != "storage" \
                 or not isinstance(key, str) or type(size) is not int or len(part) > 1:
             raise TypeError
+        self.unsee(location, key, kind)
         record = Storage(STORAGES[storage.name], key, size, part[0] if part else None)
         if self.storages.setdefault(key, record).kind != record.kind:
             raise Refusal(f"its storage {key:.80} is of two types")
         self.push(record)
 
-
-def _set_item(target, key, value):
-    # Other keys can be made to collide, which takes for ever, or cannot be compared.
-    if not (isinstance(key, (str, bytes)) or key is None
-            or isinstance(key, int) and abs(key) < 1 << 31):
-        raise Refusal(f"its pickle has a dict with a key of type {type(key).__name__}")
-    if key in target:
-        raise Refusal(f"its pickle has {key!r:.80} twice in one dict")
-    target[key] = value
-
-
-def _dict(pairs=()):
-    result = {}
-    for key, value in pairs:
-        _set_item(result, key, value)
-    return result
-
-
-def _dtype(code, align=False, copy=False):
-    if not isinstance(code, str) or len(code) > 8:
-        raise Refusal(f"its pickle has an array of type {code!r:.80}, which is not read")
-    return Dtype(code)
-
-
-def _reconstruct(kind, shape, code):
-    if type(kind) is not Name or kind.kind != "ndarray":
-        raise TypeError
-    return Array()
-
-
-def _scalar(dtype, data):
-    result = Scalar()
-    result.dtype, result.shape, result.data = dtype, (), data
-    return result
-
-
-def _encode(text, encoding):
-    # Python 3 writes bytes so, where the protocol is one of Python 2.
-    if encoding not in ("latin1", "latin-1"):
-        raise ValueError
-    if type(text) is Text:
-        return text
-    if not isinstance(text, str):
-        raise TypeError
-    return text.encode("latin-1")
-
-
-def _tensor(storage, offset, shape, strides, *_):
-    if type(storage) is not Storage or type(shape) is not tuple or type(strides) is not tuple:
-        raise TypeError
-    return TorchTensor(storage, offset, shape, strides)
-
-
-def _parameter(tensor, *_):
-    if type(tensor) is not TorchTensor:
-        raise TypeError
-    return tensor
-
-
-CALLS = {
-    "dict": _dict, "dtype": _dtype, "encode": _encode, "reconstruct": _reconstruct,
-    "scalar": _scalar, "tensor": _tensor, "parameter": _parameter,
-    "frombuffer": lambda data, dtype, shape, order="C": Buffer(data, dtype, shape, order),
-    "tuple": lambda values=(): tuple(values),
-}
 
 STOP = ord(".")
 
@@ -358,23 +257,21 @@ def _integer_line(machine):
 
 
 def _text_line(machine):
-    machine.last_text = machine.line()
-    machine.push(machine.last_text)
+    machine.push_name(machine.line())
 
 
 def _quoted_line(machine):
     text = machine.line()
     if len(text) < 2 or text[0] != text[-1] or text[0] not in "'\"" or "\\" in text:
         raise ValueError
-    machine.last_text = text[1:-1]
-    machine.push(machine.last_text)
+    machine.push_name(text[1:-1])
 
 
 def _stack_name(machine):
     name, module = machine.pop(), machine.pop()
     if not isinstance(name, str) or not isinstance(module, str):
         raise TypeError
-    # Both were seen as texts; what matters is the one before them.
+    machine.unsee(name, module)
     machine.name(module, name)
 
 

@@ -168,5 +168,5 @@ def _library(path):
         import safetensors
     except ImportError:
         raise weights_error(path, "is a safetensors file, which takes the package safetensors "
-                                  "(pip install tinyfcn[safetensors])") from None
+                                  "(pip install safetensors)") from None
     return safetensors

@@ -18,6 +18,9 @@ MAX_TOTAL_BYTES = 8 << 30
 # wait in an unnamed temporary file, not in memory.
 SPOOL_BYTES = 4 << 20
 BLOCK_BYTES = 1 << 20
+# Weights hardly shrink; zeros do, by three orders of magnitude. What is large and unpacks to so
+# much more than itself holds nothing but air.
+MAX_RATIO, SMALL = 200, 64 << 20
 # What is copied or converted at a time, so that no tensor is in memory twice.
 SLICE_BYTES = 1 << 22
 
@@ -81,6 +84,13 @@ def check_tensor(path, name, dtype, shape):
         raise weights_error(path, f"{name} declares {size} bytes {short(str(tuple(shape)))}; "
                                   f"{MAX_TENSOR_BYTES} is the most that is read")
     return size
+
+
+def check_ratio(path, what, unpacked, packed):
+    """Raise WeightsError for compressed data that unpack to far more bytes than they are."""
+    if unpacked > MAX_TOTAL_BYTES or unpacked > max(SMALL, MAX_RATIO * packed):
+        raise weights_error(path, f"{what} unpacks to {unpacked} bytes from {packed}, which is "
+                                  "refused")
 
 
 def short(text, length=80):

@@ -13,8 +13,8 @@ import numpy as np
 from tinyfcn.weights.bfloat16 import widen
 from tinyfcn.weights.errors import weights_error
 from tinyfcn.weights.numpy_pickle import to_array
-from tinyfcn.weights.pickle_interpreter import (
-    Array, Buffer, Refusal, TorchTensor, interpret)
+from tinyfcn.weights.pickle_interpreter import interpret
+from tinyfcn.weights.pickle_objects import Array, Buffer, Refusal, TorchTensor
 from tinyfcn.weights.tensors import (
     MAX_RANK, MAX_TENSORS, Tensors, check_name, check_tensor, map_file, native, short, view)
 from tinyfcn.weights.zip_archive import ZIP_MAGIC, Archive

@@ -11,15 +11,12 @@ import numpy as np
 
 from tinyfcn.weights.errors import weights_error
 from tinyfcn.weights.tensors import (
-    BLOCK_BYTES, MAX_TENSOR_BYTES, MAX_TENSORS, MAX_TOTAL_BYTES, gather, map_file, short)
+    BLOCK_BYTES, MAX_TENSOR_BYTES, MAX_TENSORS, check_ratio, gather, map_file, short)
 
 ZIP_MAGIC = b"PK\x03\x04"
 END, END64, LOCATOR64 = b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07"
 MAX_MEMBERS = 2 * MAX_TENSORS
 MAX_DIRECTORY_BYTES = 8 << 20
-# Weights hardly shrink; zeros do, by three orders of magnitude. A large archive that unpacks to so
-# much more than itself holds nothing but air.
-MAX_RATIO, SMALL = 200, 64 << 20
 # What zipfile raises on damaged archives.
 _FAILURES = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError,
              struct.error, RuntimeError, IndexError, OverflowError)
@@ -78,9 +75,7 @@ class Archive:
                                                "bytes than there are before the next")
         unpacked = sum(member.file_size for member in members)
         packed = sum(member.compress_size for member in members)
-        if unpacked > MAX_TOTAL_BYTES or unpacked > max(SMALL, MAX_RATIO * packed):
-            raise weights_error(self.path, f"unpacks to {unpacked} bytes from {packed}, which is "
-                                           "refused")
+        check_ratio(self.path, "the archive", unpacked, packed)
 
     def read(self, name):
         """Give the bytes of a member, which agree with its checksum.

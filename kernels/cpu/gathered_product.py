@@ -12,7 +12,7 @@ see the same taps, and read the source in steps of 1. So each output is written 
 thread, with its terms in a fixed order: no atomics, the same bits from run to run and for any
 number of threads.
 
-The rows x[...] for a block of pixels and a block of the depth (t, c) are copied side by side into
+The rows x[...] for a block of pixels and a block of the depth (t, c) are copied (`im2col`) into
 a buffer that fits the L2 cache, whatever the size of the image; w is packed panel by panel, unless
 `pack_weights` did so once for many calls.
 """
@@ -25,14 +25,12 @@ from numba import prange
 
 from . import memory
 from .compilation import inline, kernel
+from .im2col import gather_rows
 from .jobs import counter, take_job
 from .micro_kernel import (
     TILE_ROWS,
     TILE_VECTORS,
     best_rows,
-    clear_woven,
-    copy,
-    copy_woven,
     fetch_tile,
     micro_kernels,
     multiply,
@@ -57,9 +55,6 @@ GRADIENT_ROWS = 8 * TILE_ROWS
 GRADIENT_DEPTH_BYTES = 768
 GRADIENT_COLUMNS = 256
 PREFETCH_ROWS = 8
-# Pixels of so many channels lie so far apart that they are fetched some pixels ahead, too.
-FAR_CHANNELS = 1024
-PREFETCH_PIXELS = 6
 
 # So many jobs for each thread share the work evenly, though one be held up.
 JOBS = 4
@@ -91,86 +86,6 @@ GRADIENT_JOB = np.dtype(
     [(name, np.int64) for name in
      ("group", "first_row", "last_row", "first_output", "last_output")]
 )
-
-
-@inline
-def _gather_rows(x, x_shape, image, first_channel, channels, first_pixel, pixels, grid_w, in_step,
-                 taps, k_start, k_stop, rows, row_size, tile_rows):
-    """im2col: row i of `rows` is x at taps k // channels, channels k % channels, of pixel i.
-
-    Pixels count along the grid's rows; `first_channel` begins the group's `channels`. The rows are
-    `row_size` numbers long, woven for `tile_rows` or, where that is 0, one after the other.
-    """
-    height, width, depth = x_shape[1], x_shape[2], x_shape[3]
-    q_y = first_pixel // grid_w
-    q_x = first_pixel - q_y * grid_w
-    i = 0
-    while i < pixels:  # stretches of pixels side by side
-        length = min(grid_w - q_x, pixels - i)
-        k = k_start
-        tap = k_start // channels
-        c = k_start - tap * channels
-        while k < k_stop:
-            # Taps that are neighbours in a row of the image are one run of numbers there.
-            count = min(channels - c, k_stop - k)
-            last = tap
-            while (
-                channels == depth
-                and k + count < k_stop
-                and taps[last + 1, 0] == taps[tap, 0]
-                and taps[last + 1, 1] == taps[last, 1] + 1
-            ):
-                last += 1
-                count += min(channels, k_stop - k - count)
-            at_y = q_y * in_step[0] + taps[tap, 0]
-            line = (image * height + at_y) * width
-            for j in range(length):
-                row = (i + j) * row_size
-                if tile_rows > 0:
-                    lane = (i + j) % tile_rows
-                    row += lane * (lanes(rows) - row_size)
-                at_x = (q_x + j) * in_step[1] + taps[tap, 1]
-                if 0 <= at_y < height and 0 <= at_x and at_x + last - tap < width:
-                    source = (line + at_x) * depth + first_channel + c
-                    if depth >= FAR_CHANNELS:
-                        ahead = source + PREFETCH_PIXELS * in_step[1] * depth
-                        for line_start in range(0, count, lanes(x)):
-                            prefetch(x, ahead + line_start)
-                    if tile_rows > 0:
-                        copy_woven(x, source, rows, row, tile_rows, k - k_start, count)
-                    else:
-                        copy(x, source, rows, row + k - k_start, count)
-                else:
-                    _gather_border(x, line, 0 <= at_y < height, at_x, width, depth, first_channel,
-                                   channels, c, rows, row, k - k_start, count, tile_rows)
-            k += count
-            tap = last + 1
-            c = 0
-        i += length
-        q_x = 0
-        q_y += 1
-
-
-@inline
-def _gather_border(x, line, inside, at_x, width, depth, first_channel, channels, c, rows, row, k,
-                   count, tile_rows):
-    """Part of `_gather_rows` for a run that leaves the image: zeros where it does."""
-    while count > 0:
-        number = min(channels - c, count)
-        source = (line + at_x) * depth + first_channel + c
-        if inside and 0 <= at_x < width:
-            if tile_rows > 0:
-                copy_woven(x, source, rows, row, tile_rows, k, number)
-            else:
-                copy(x, source, rows, row + k, number)
-        elif tile_rows > 0:
-            clear_woven(rows, row, tile_rows, k, number)
-        else:
-            rows[row + k : row + k + number] = 0.0
-        k += number
-        count -= number
-        at_x += 1
-        c = 0
 
 
 @inline
@@ -266,9 +181,9 @@ def _run_product(job, x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in
                               count, taps, k_start, k_stop, panels)
             for start in range(0, pixels, blocks.rows):
                 end = min(pixels, start + blocks.rows)
-                _gather_rows(x, x_shape, job.image, job.group * channels, channels,
-                             job.first_pixel + start, end - start, job.grid_w, in_step, taps,
-                             k_start, k_stop, rows, row_size, blocks.tile_rows)
+                gather_rows(x, x_shape, job.image, job.group * channels, channels,
+                            job.first_pixel + start, end - start, job.grid_w, in_step, taps,
+                            k_start, k_stop, rows, row_size, blocks.tile_rows)
                 for j in range(0, count, width):
                     outputs = min(width, count - j)
                     column = job.group * group_outputs + first + j
@@ -353,8 +268,8 @@ def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, bloc
                 pack_row(gy, at, outputs, panels, pixels, k)
             for row in range(job.first_row, job.last_row, blocks.rows):
                 count = min(blocks.rows, job.last_row - row)
-                _gather_rows(x, x_shape, image, job.group * channels, channels, pixel, pixels,
-                             gy_shape[2], in_step, taps, row, row + count, rows, row_size, 0)
+                gather_rows(x, x_shape, image, job.group * channels, channels, pixel, pixels,
+                            gy_shape[2], in_step, taps, row, row + count, rows, row_size, 0)
                 for j in range(0, outputs, width):
                     columns = min(width, outputs - j)
                     again = image + block > 0

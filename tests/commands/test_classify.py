@@ -142,6 +142,12 @@ def test_a_class_by_its_name_a_part_of_it_or_its_number(text, index):
     assert classify.find_class(text, names, 5) == index
 
 
+def test_a_word_of_a_name_is_no_number_before_it():
+    with pytest.raises(ValueError, match="'cat' is in the names of 2 classes: tiger cat, tabby, t"):
+        classify.find_class("cat", ["tiger cat", "tabby, tabby cat"], 2)
+    assert classify.find_class("cat", ["281: cat", "tabby, tabby cat"], 2) == 0
+
+
 @pytest.mark.parametrize("text, message", [
     ("dog", "there is no class 'dog'"),
     ("5", "there is no class 5: the net has 5, from 0 on"),
@@ -172,6 +178,16 @@ def test_what_fails_does_not_stop_the_others(folder, weights, capsys):
     code, out, err = run(capsys, "bad.png", "good.png", *weights, "--json")
     assert code == 1
     assert [each["path"] for each in json.loads("\n".join(out))["images"]] == ["good.png"]
+
+
+def test_weights_that_are_not_finite(folder, capsys):
+    net = models.VGG11(classes=5, width=1 / 32, fc_channels=6, input_size=32, seed=1)
+    net.params["conv3_1/weights"][0, 0, 0, 0] = np.nan
+    tinyfcn.save_model(net, "nan.h5")
+    save("photo.png")
+    assert run(capsys, "photo.png", "--weights", "nan.h5") == (1, [], [
+        "tinyfcn-classify: warning: nan.h5: conv3_1/weights holds NaN or infinite values",
+        "tinyfcn-classify: photo.png: the net's scores for this photo are not finite"])
 
 
 def test_two_heat_maps_under_one_name(folder, weights, capsys):
@@ -262,4 +278,4 @@ def test_a_real_digit(folder, test_data, capsys):
     assert code == 0
     assert out[1].split() == out[3].split() == ["100.0", "%", "7"]
     assert err == [f"tinyfcn-classify: {path}: recognised as caffe-lenet, Caffe's LeNet for MNIST; "
-                   "lenet with 10 classes, for grey * 0.003906"]
+                   "lenet with 10 classes, for grey * 0.00390625"]

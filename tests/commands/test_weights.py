@@ -190,6 +190,45 @@ def test_compare_across_formats_and_layouts(run, npz, lenet, tmp_path):
     assert about["differences"]["conv2/weights"] == pytest.approx(0.5, rel=1e-5)
 
 
+def test_compare_dense_layers_with_convolutions(run, tmp_path):
+    """timm's and MatConvNet's VGG have the dense layers as convolutions, torchvision's has not."""
+    rng = np.random.default_rng(0)
+    tensors, inputs = {}, 3
+    for position in (0, 3, 6, 8, 11, 13, 16, 18):  # VGG-11
+        tensors[f"features.{position}.weight"] = rng.standard_normal((4, inputs, 3, 3), np.float32)
+        tensors[f"features.{position}.bias"] = rng.standard_normal(4, np.float32)
+        inputs = 4
+    dense = {0: rng.standard_normal((6, 4 * 49), np.float32),
+             3: rng.standard_normal((6, 6), np.float32), 6: rng.standard_normal((5, 6), np.float32)}
+    own = {f"classifier.{i}.weight": array for i, array in dense.items()} \
+        | {f"classifier.{i}.bias": np.arange(len(array)) for i, array in dense.items()}
+    timm = {"pre_logits.fc1.weight": dense[0].reshape(6, 4, 7, 7),
+            "pre_logits.fc2.weight": dense[3].reshape(6, 6, 1, 1), "head.fc.weight": dense[6]} \
+        | {f"{name}.bias": own[f"classifier.{i}.bias"]
+           for name, i in (("pre_logits.fc1", 0), ("pre_logits.fc2", 3), ("head.fc", 6))}
+    np.savez(tmp_path / "a.npz", **tensors, **own)
+    np.savez(tmp_path / "b.npz", **tensors, **timm)
+    code, text, _ = run("compare", tmp_path / "a.npz", tmp_path / "b.npz")
+    assert code == 0, text
+    assert "layout torchvision-vgg" in text and "layout timm-vgg" in text
+    assert text.endswith("the same: 22 of 22 common tensors are equal\n")
+    timm["pre_logits.fc1.weight"][5, 3, 6, 6] += 2
+    np.savez(tmp_path / "b.npz", **tensors, **timm)
+    code, text, _ = run("compare", tmp_path / "a.npz", tmp_path / "b.npz")
+    assert code == 1 and "the largest difference is 2, in fc6/weights" in text
+
+
+def test_what_a_file_of_our_own_says_of_its_input(run, npz, tmp_path):
+    run("convert", npz, tmp_path / "own.h5")
+    assert "  input   grey * 0.00390625\n" in run("inspect", tmp_path / "own.h5")[1]
+    about = weights.describe(tmp_path / "own.h5")
+    about["preprocessing"]["channel_order"] = ["grey"]
+    weights.write(tmp_path / "own.h5", weights.read(tmp_path / "own.h5"), about)
+    code, text, _ = run("inspect", tmp_path / "own.h5")
+    assert code == 0 and "  input  " not in text
+    assert run("compare", npz, tmp_path / "own.h5")[0] == 0
+
+
 def test_compare_as_stored(run, tmp_path):
     np.savez(tmp_path / "a.npz", x=np.ones(2), y=np.ones(3), z=np.array([1, np.nan]))
     np.savez(tmp_path / "b.npz", x=np.ones(2), y=np.ones((3, 1)), w=np.ones(1),
@@ -199,7 +238,7 @@ def test_compare_as_stored(run, tmp_path):
     assert "names are compared as they are stored" in text
     assert "only in B: w" in text
     assert "other shapes: y (3,) (3, 1)" in text
-    assert "2 of 2 common tensors are equal" in text
+    assert "2 of 3 common tensors are equal" in text
 
 
 def test_compare_turns_rgb_to_bgr(run, tmp_path):
@@ -219,6 +258,8 @@ def test_compare_turns_rgb_to_bgr(run, tmp_path):
     code, text, _ = run("compare", tmp_path / "caffe.npz", tmp_path / "frossard.npz")
     assert code == 0, text
     assert "A sees BGR, B RGB" in text and "26 of 26" in text
+    code, text, _ = run("inspect", tmp_path / "caffe.npz")
+    assert code == 0 and "  note    holds convolutions alone" in text and "  net  " not in text
 
 
 @pytest.fixture

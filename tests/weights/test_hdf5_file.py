@@ -567,3 +567,12 @@ def test_descriptions_that_are_refused(make, value, pattern):
 def test_a_description_stored_as_fixed_text_is_read(make):
     path = make(lambda file: file.attrs.update({"tinyfcn": np.bytes_(b'{"format": 1, "a": 2}')}))
     assert weights.describe(path) == {"format": 1, "a": 2}
+
+
+def test_a_ratio_bomb_is_refused_before_it_is_unpacked(make):
+    path = make(lambda file: file.create_dataset("fc6", data=np.zeros((3000, 6000), np.float32),
+                                                 compression=9, chunks=(1000, 6000)))
+    refuse(path, r"fc6 unpacks to 72000000 bytes from \d{5}, which is refused")
+    make(lambda file: file.create_dataset("a", data=np.zeros((500, 6000), np.float32),
+                                          compression=9))
+    assert not weights.read(path)["a"].any()

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from tinyfcn import weights
-from tinyfcn.weights import matconvnet
 from tinyfcn.weights.layouts import recognise
 
 io = pytest.importorskip("scipy.io")
@@ -169,18 +168,33 @@ def test_what_is_no_net(tmp_path, refuse):
     io.savemat(tmp_path / "a.mat", {"layers": cell({"type": "relu"})})
     refuse(tmp_path / "a.mat", "a simplenn without any weights")
     io.savemat(tmp_path / "a.mat", {"params": np.ones(3)})
-    refuse(tmp_path / "a.mat", "damaged MATLAB file")
+    refuse(tmp_path / "a.mat", "params is no list of layers or weights")
     io.savemat(tmp_path / "a.mat", {"layers": simplenn({"a": (np.ones(2, complex), np.ones(1))})})
-    refuse(tmp_path / "a.mat", "a/0 is of type complex128")
+    refuse(tmp_path / "a.mat", "a/0 is no array of real numbers")
 
 
-def test_damage_stays_in_the_other_process(tmp_path, refuse, monkeypatch):
+def test_damage(tmp_path, refuse):
     io.savemat(tmp_path / "a.mat", {"layers": simplenn({"a": (np.ones((9, 9)), np.ones(1))})})
     content = (tmp_path / "a.mat").read_bytes()
     (tmp_path / "a.mat").write_bytes(content[:len(content) // 2])
-    refuse(tmp_path / "a.mat", "damaged MATLAB file")
-    # A number of 4 GB: the memory limit of the process holds.
-    monkeypatch.setattr(matconvnet, "CHILD_BYTES", 1 << 30)
+    refuse(tmp_path / "a.mat", "damaged MATLAB file: it declares")
+    # An array of 4 GB.
     at = content.index(np.float64(1).tobytes() * 3) - 8
     (tmp_path / "a.mat").write_bytes(content[:at + 4] + b"\xf0\xff\xff\xff" + content[at + 8:])
-    refuse(tmp_path / "a.mat", "damaged MATLAB file")
+    refuse(tmp_path / "a.mat", "damaged MATLAB file: it declares 4294967280 bytes")
+
+
+def test_a_damaged_file_of_format_7_3_stays_in_the_other_process(tmp_path, refuse):
+    writer = Matlab73(tmp_path / "a.mat")
+    writer.write(writer.file, "params", {"name": ["a"], "value": [np.ones((9, 9))]})
+    dataset = writer.file["#refs#"].create_dataset("x", data=np.arange(1e5).reshape(100, 1000),
+                                                   compression=1, chunks=(100, 1000))
+    writer.file["params/value"][0, 0] = dataset.ref
+    place = dataset.id.get_chunk_info(0)
+    writer.close(tmp_path / "a.mat")
+    assert weights.read(tmp_path / "a.mat")["a"].shape == (1000, 100)
+    content = bytearray((tmp_path / "a.mat").read_bytes())
+    at = content.index(b"x\x01", 512) + place.size // 2
+    content[at:at + 4] = b"oops"
+    (tmp_path / "a.mat").write_bytes(content)
+    refuse(tmp_path / "a.mat", "damaged (HDF5|MATLAB) file")

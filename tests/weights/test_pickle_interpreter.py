@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tinyfcn.weights import pickle_interpreter
-from tinyfcn.weights.pickle_interpreter import Refusal, interpret
+from tinyfcn.weights.pickle_interpreter import interpret
+from tinyfcn.weights.pickle_objects import Refusal
 
 PLAIN = {
     "none": None, "truth": [True, False], "small": [0, 1, 255, 256, 65535, 65536, -1, -(2**31)],
@@ -65,8 +66,7 @@ class Evil:
 def test_nothing_is_ever_called(tmp_path, protocol):
     mark = tmp_path / "mark"
     data = pickle.dumps({"conv1": Evil(os.mkdir, str(mark))}, protocol)
-    with pytest.raises(Refusal, match=r"its pickle names (posix|nt|os)\.mkdir \(near 'conv1'\)"
-                       if protocol < 4 else r"names (posix|nt)\.mkdir"):
+    with pytest.raises(Refusal, match=r"pickle names (posix|nt|os)\.mkdir; .* \(near 'conv1'\)"):
         interpret(of(data))
     assert not mark.exists()
     pickle.loads(data)

@@ -131,7 +131,7 @@ def test_without_the_library_the_file_is_refused_with_a_hint(tmp_path):
                "except weights.WeightsError as error: print(error)")
     result = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True,
                             text=True)
-    assert "pip install tinyfcn[safetensors]" in result.stdout, result.stderr
+    assert "pip install safetensors" in result.stdout, result.stderr
 
 
 def test_what_is_written_has_the_permissions_of_any_new_file(tmp_path):
