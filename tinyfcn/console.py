@@ -128,15 +128,21 @@ def add_device_options(parser, default="auto", precision=True):
 def use_device(options):
     """The device that the options name, "cpu" or "cuda:N", ready for use; a GPU is announced.
 
-    Raises CommandError where it cannot be used.
+    Raises CommandError where it cannot be used. Of "auto" that is so only with a precision that needs
+    a GPU: from one that fails at the first touch, since another program has it for itself, say, it
+    falls to the CPU.
     """
     from . import arrays
 
+    precision = getattr(options, "precision", "float32")
     try:
         device = arrays.find(options.device)
-        arrays.set_precision(getattr(options, "precision", "float32"), device)
+        arrays.set_precision(precision, device)
     except arrays.DeviceError as error:
-        raise CommandError(f"--device {options.device}: {error}", USAGE) from None
+        if options.device != "auto" or precision != "float32":
+            raise CommandError(f"--device {options.device}: {error}", USAGE) from None
+        logging.getLogger("tinyfcn").warning("%s; the CPU is used", error)
+        device = arrays.CPU
     if device != arrays.CPU:
         logging.getLogger("tinyfcn").info("device %s", arrays.describe(device))
     return device

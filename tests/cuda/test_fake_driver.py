@@ -226,6 +226,10 @@ def test_a_gpu_that_gives_no_context_is_one_line(status, segment):
     code, lines, _ = segment(FAKE_BUSY=status)
     assert (code, len(lines)) == (2, 1)
     assert lines[0].startswith("tinyfcn-segment: --device cuda: cuda:0 failed: CUDA_ERROR_")
+    code, lines, _ = segment(FAKE_BUSY=status, device="auto")
+    assert code == 0
+    assert lines[0].startswith("tinyfcn-segment: warning: cuda:0 failed: CUDA_ERROR_")
+    assert lines[0].endswith("; the CPU is used")
 
 
 def test_a_gpu_that_disappears_is_one_line_whenever_that_is(segment):
