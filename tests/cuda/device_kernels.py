@@ -3,13 +3,16 @@
 Not collected by itself: `test_simulator.py` runs it in Numba's simulator, `gpu.sh` on a GPU.
 """
 import inspect
+import pathlib
+import runpy
 
 import numpy as np
 import pytest
 
 from tinyfcn import arrays
-from tinyfcn.kernels import cuda, naive
+from tinyfcn.kernels import cpu, cuda, naive
 from tinyfcn.kernels.cuda import algorithms, launch, memory
+from tinyfcn.kernels.cuda.compilation import SIMULATED
 
 pytestmark = pytest.mark.filterwarnings(
     "error::numba.core.errors.NumbaPerformanceWarning",
@@ -379,6 +382,40 @@ def test_loss(shape, device, rng):
         assert loss == pytest.approx(float(expected[0]), rel=1e-5, abs=1e-6)
         assert weight == pytest.approx(float(expected[1]))
         np.testing.assert_allclose(gscores, expected[2], atol=1e-5)
+
+
+CALLS = runpy.run_path(str(pathlib.Path(__file__).parents[1] / "kernels/calls.py"))["CALLS"]
+
+# What takes the simulator longer than 7 s; the last more than a minute. On a GPU all are run.
+LONG = {
+    "batch_norm_backward", "batch_norm_statistics", "convolution_backward_bias",
+    "convolution_backward_input", "convolution_backward_input winograd",
+    "convolution_backward_weights", "convolution_backward_weights winograd",
+    "convolution_forward winograd", "convolution_forward winograd, few tiles",
+    "interpolate_classify", "convolution_backward_weights winograd, many tiles",
+} if SIMULATED else set()
+
+
+@pytest.mark.parametrize("name", sorted(set(CALLS) - LONG - {"prepare_weights"}))
+def test_what_the_cpus_kernels_are_called_with(name, device, rng):
+    """The same calls, in sizes that leave remainders everywhere, against the CPU's results."""
+    kernel = name.partition(" ")[0]
+    args, options = CALLS[name](rng, np.float32)
+    stay = (1,) if kernel == "softmax_cross_entropy" else ()
+    moved = [arrays.to_device(value, device) if isinstance(value, np.ndarray) and index not in stay
+             else value for index, value in enumerate(args)]
+    found, wanted = (getattr(ops, kernel)(*values, **options)
+                     for ops, values in ((cuda, moved), (cpu, args)))
+    pairs = list(zip(found, wanted)) if isinstance(wanted, tuple) else [(found, wanted)]
+    if wanted is None:  # it changes what it is given
+        pairs = list(zip(moved, args))
+    for actual, expected in pairs:
+        if isinstance(expected, np.ndarray):
+            actual = arrays.to_host(actual)
+            assert (actual.shape, actual.dtype) == (expected.shape, expected.dtype)
+        expected = np.asarray(expected, float)
+        np.testing.assert_allclose(np.asarray(actual, float), expected, rtol=1e-4,
+                                   atol=1e-4 * np.abs(expected).max())
 
 
 def test_loss_is_read_when_asked_for(device, rng):
