@@ -16,6 +16,7 @@ from PIL import Image
 from tinyfcn import loading, models, segment
 
 NAMES, COLOURS = ["red", "green", "blue"], [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+COMPILING = "compiling kernels for this machine"
 
 
 class ColourNet:
@@ -72,10 +73,12 @@ def results(*stems):
 
 
 def run(capsys, *arguments):
-    """Run the command in this process. Returns the exit code, and the lines of both streams."""
+    """Run the command in this process. Returns the exit code, and the lines of both streams, but
+    for the notice of whatever is compiled here for the first time."""
     code = segment.main([str(each) for each in arguments])
     captured = capsys.readouterr()
-    return code, captured.out.splitlines(), captured.err.splitlines()
+    errors = [line for line in captured.err.splitlines() if COMPILING not in line]
+    return code, captured.out.splitlines(), errors
 
 
 # --- results --------------------------------------------------------------------------------
