@@ -1,15 +1,18 @@
 """Functions that kernels call by their address.
 
-What a kernel calls in the usual way is compiled again into each kernel. The micro-kernels and
-Winograd's transforms are long straight-line code, and which of them is needed turns out only when
-a layer's size is known. So they are compiled once, each when it is first asked for, and a kernel is
-handed their addresses::
+What a kernel calls in the usual way is compiled again into each kernel, and there again for each of
+the four functions that Numba makes of a `prange`. The micro-kernels and Winograd's transforms are
+long straight-line code, and which of them is needed turns out only when a layer's size is known; the
+work of a job is half of all code. So they are compiled once, each when it is first asked for, and a
+kernel is handed their addresses::
 
     address = compile_callable(function, (types.CPointer(types.float32), types.intp))
 
     call(address, pointer(x, i), count)      # in a kernel: function(&x[i], count)
 
-Such a function takes pointers and numbers, returns nothing and raises nothing.
+Such a function returns nothing and raises nothing. Nothing checks that it is called with what it was
+compiled for, so it takes pointers in place of arrays that may be read-only, and integers and tuples
+of them come as int64.
 """
 
 from llvmlite import ir
@@ -46,13 +49,16 @@ def pointer(typingctx, array, index):
 
 @intrinsic
 def call(typingctx, address, *arguments):
-    """Call the function at `address`; integers are handed over as intp, others as they are."""
+    """Call the function at `address`; integers are handed over as int64, others as they are."""
 
     def codegen(context, builder, signature, args):
         values = cgutils.unpack_tuple(builder, args[1])
         for i, kind in enumerate(arguments):
             if isinstance(kind, types.Integer):
-                values[i] = context.cast(builder, values[i], kind, types.intp)
+                values[i] = context.cast(builder, values[i], kind, types.int64)
+            elif isinstance(kind, types.UniTuple) and isinstance(kind.dtype, types.Integer):
+                wide = types.UniTuple(types.int64, kind.count)
+                values[i] = context.cast(builder, values[i], kind, wide)
         nothing = context.get_value_type(types.void)
         function = ir.FunctionType(nothing, [value.type for value in values])
         builder.call(builder.inttoptr(args[0], function.as_pointer()), values)

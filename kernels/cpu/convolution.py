@@ -19,7 +19,16 @@ from ..taps import (
     output_size,
     scatter_phases,
 )
-from . import algorithms, gathered_product, memory, pooling, winograd, winograd_gradient
+from . import (
+    algorithms,
+    gathered_gradient,
+    gathered_product,
+    memory,
+    pooling,
+    winograd,
+    winograd_gradient,
+    winograd_weights,
+)
 from .checks import check_arrays, check_match, contiguous
 from .column_sums import column_sums
 
@@ -63,7 +72,7 @@ def _prepare(w, x_shape, y_shape, stride, dilation, groups, algorithm, ready):
     numbers = w
     if ready:
         numbers = (gathered_product.pack_weights(w, groups) if tile is None
-                   else winograd.transform_weights(w, tile))
+                   else winograd_weights.transform_weights(w, tile))
     return PreparedWeights(numbers, w.shape, algorithms.name_of(tile))
 
 
@@ -156,7 +165,7 @@ def convolution_backward_weights(
         return winograd_gradient.weight_gradient(x, gy, tile, kernel_size[0], tuple(padding))
     gw = memory.empty((*kernel_size, x.shape[3] // groups, gy.shape[3]), x.dtype)
     taps = convolution_taps(tuple(kernel_size), tuple(padding), tuple(dilation))
-    gathered_product.gradient(x, gy, gw, taps, tuple(stride), groups)
+    gathered_gradient.gradient(x, gy, gw, taps, tuple(stride), groups)
     return gw
 
 

@@ -1,7 +1,7 @@
 """Convolution as a blocked matrix product whose left rows are gathered from the image (im2col).
 
-Every convolution here, its gradients and the transposed ones are one of two products. In both, a
-*tap* t reads the source x at a fixed offset from each pixel q of a grid, zero outside the image::
+Every convolution here, its gradients and the transposed ones are one of two products: this one or
+`gathered_gradient`. In both, a *tap* t reads the source x at a fixed offset from each pixel q of a grid, zero outside the image::
 
     product    y[origin + q * out_step] = sum over t, c:  x[q * in_step + tap(t), c]  w[t, c]
     gradient   gw[t, c]                 = sum over q:     x[q * in_step + tap(t), c]  gy[q]
@@ -18,13 +18,23 @@ a buffer that fits the L2 cache, whatever the size of the image; w is packed pan
 """
 
 import functools
-from typing import NamedTuple
 
 import numpy as np
-from numba import prange
+from numba import from_dtype, prange, typeof, types
 
 from . import memory
-from .compilation import inline, kernel
+from .callables import call, compile_callable, pointer
+from .compilation import kernel
+from .gathered_blocks import (
+    JOBS,
+    Blocks,
+    argument_types,
+    cut,
+    scratch_for,
+    split_scratch,
+    whole_panels,
+    workers_for,
+)
 from .im2col import gather_rows
 from .jobs import counter, take_job
 from .micro_kernel import (
@@ -37,9 +47,9 @@ from .micro_kernel import (
     pack_row,
     panel_width,
     put_tile,
+    row_starts,
 )
 from .simd import BITS, lanes, lanes_of, prefetch
-from .threads import thread_count
 from .transposition import transpose
 
 # Sizes of the blocks; tests make them smaller. A panel of weights as deep as a block stays in the
@@ -50,29 +60,7 @@ PANEL_BYTES = (64 if BITS == 512 else 24) << 10
 ROWS_BYTES = (384 if BITS == 512 else 192) << 10
 JOB_PIXELS = 2048
 BLOCK_COLUMNS = 512
-# The same for the gradient, whose depth are the pixels.
-GRADIENT_ROWS = 8 * TILE_ROWS
-GRADIENT_DEPTH_BYTES = 768
-GRADIENT_COLUMNS = 256
 PREFETCH_ROWS = 8
-
-# So many jobs for each thread share the work evenly, though one be held up.
-JOBS = 4
-
-# Below so many multiplications, about a millisecond of them, one thread does them all: to wake
-# another can take longer.
-PARALLEL_WORK = 1 << 24
-
-
-class Blocks(NamedTuple):
-    """Block sizes of one call: the depth of a product, its columns, its rows in one go, of which a
-    tile has `tile_rows`."""
-
-    depth: int
-    columns: int
-    rows: int
-    tile_rows: int
-
 
 # What one thread does at a time: some pixels of one image and grid, some of a group's outputs.
 PRODUCT_JOB = np.dtype(
@@ -81,14 +69,8 @@ PRODUCT_JOB = np.dtype(
         "first_pixel", "last_pixel", "first_output", "last_output",
     )]
 )
-# Some rows (t, c) of the weights' gradient, for some outputs, over all pixels.
-GRADIENT_JOB = np.dtype(
-    [(name, np.int64) for name in
-     ("group", "first_row", "last_row", "first_output", "last_output")]
-)
 
 
-@inline
 def _pack_weights(w, w_shape, transposed, group_start, channels, output, outputs, taps,
                   k_start, k_stop, panels):
     """Pack the weights' rows k = (tap, c) for `outputs` columns from `output` on into panels.
@@ -120,21 +102,11 @@ def _pack_weights(w, w_shape, transposed, group_start, channels, output, outputs
         c = 0
 
 
-@inline
-def _split_scratch(scratch, blocks):
-    """A thread's buffers: a tile, a row of zeros, panels of B, the gathered rows."""
+def _run_product(job, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, taps, in_step,
+                 out_step, groups, transposed, relu, blocks, kernels, scratch):
+    """One job. `pack` is the address of `_pack_weights`, or 0 for weights that are packed."""
     width = TILE_VECTORS * lanes(scratch)
-    zeros = TILE_ROWS * width
-    panels = zeros + width
-    rows = panels + blocks.depth * blocks.columns
-    return scratch[:zeros], scratch[zeros:panels], scratch[panels:rows], scratch[rows:]
-
-
-@inline
-def _run_product(job, x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in_step, out_step,
-                 groups, transposed, relu, blocks, kernels, scratch):
-    width = TILE_VECTORS * lanes(scratch)
-    tile, zeros, panels, rows = _split_scratch(scratch, blocks)
+    tile, zeros, panels, rows = split_scratch(scratch, blocks)
     zeros[:] = 0.0
     group_out = w_shape[2] // groups
     channels, group_outputs = (group_out, w_shape[1]) if transposed else (w_shape[1], group_out)
@@ -154,11 +126,11 @@ def _run_product(job, x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in
             q_x = 0
             q_y += 1
 
-    tile_starts = np.arange(blocks.tile_rows) * width
+    tile_starts = row_starts(blocks.tile_rows, width)
     if depth == 0:  # no tap reaches this phase: the sum is empty
         tile[:] = 0.0
     below_all = rows.dtype.type(-np.inf)
-    b = w if packed else panels
+    b = pointer(panels, 0) if pack else w
     # Blocks end on whole vectors, so that those of x stay whole.
     depth_blocks = max(1, (depth + blocks.depth - 1) // blocks.depth)
     block_depth = (depth + depth_blocks * lanes(x) - 1) // (depth_blocks * lanes(x)) * lanes(x)
@@ -171,14 +143,14 @@ def _run_product(job, x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in
             row_size = (k_stop - k_start + lanes(x) - 1) // lanes(x) * lanes(x)
             # Where panels of this block begin, and how far apart they are.
             panel_start, panel_step = 0, (k_stop - k_start) * width
-            if packed:
+            if not pack:
                 group_panels = (group_outputs + width - 1) // width
                 panel_step = depth * width
                 panel_start = (job.group * group_panels + first // width) * panel_step
                 panel_start += k_start * width
             else:
-                _pack_weights(w, w_shape, transposed, job.group * group_out, channels, first,
-                              count, taps, k_start, k_stop, panels)
+                call(pack, w, w_shape, transposed, job.group * group_out, channels, first, count,
+                     taps, k_start, k_stop, b)
             for start in range(0, pixels, blocks.rows):
                 end = min(pixels, start + blocks.rows)
                 gather_rows(x, x_shape, job.image, job.group * channels, channels,
@@ -188,8 +160,8 @@ def _run_product(job, x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in
                     outputs = min(width, count - j)
                     column = job.group * group_outputs + first + j
                     panel = panel_start + j // width * panel_step
-                    biases, bias_start = zeros, 0
-                    if last and bias.size > 0:
+                    biases, bias_start = pointer(zeros, 0), 0
+                    if last and has_bias:
                         biases, bias_start = bias, column
                     for i in range(start, end, blocks.tile_rows):
                         count_rows = min(blocks.tile_rows, end - i)
@@ -210,18 +182,19 @@ def _run_product(job, x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in
                                      tile_starts, 0, 0, False, k_stop - k_start, zeros, 0,
                                      below_all)
                         put_tile(tile, count_rows, outputs, y, starts, i, column, block > 0, bias,
-                                 last, relu)
+                                 last and has_bias, last and relu)
 
 
 @kernel
-def _product(x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, jobs, jobs_taken, in_step,
+def _product(run, pack, x, x_shape, w, w_shape, bias, y, y_shape, taps, jobs, jobs_taken, in_step,
              out_step, groups, transposed, relu, blocks, kernels, scratch):
     workers = scratch.shape[0]
     for worker in prange(workers):
         j = take_job(jobs_taken)
         while j < jobs.shape[0]:
-            _run_product(jobs[j], x, x_shape, w, w_shape, packed, bias, y, y_shape, taps, in_step,
-                         out_step, groups, transposed, relu, blocks, kernels, scratch[worker])
+            call(run, jobs[j], pointer(x, 0), x_shape, pointer(w, 0), w_shape, pack,
+                 pointer(bias, 0), bias.size > 0, pointer(y, 0), y_shape, taps, in_step, out_step,
+                 groups, transposed, relu, blocks, kernels, scratch[worker])
             j = take_job(jobs_taken)
 
 
@@ -238,64 +211,25 @@ def _pack(w, w_shape, groups, packed):
             pack_row(w, k * w_shape[2] + group * outputs, outputs, panels, depth, k)
 
 
-@inline
-def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks, kernels,
-                  scratch):
-    width = TILE_VECTORS * lanes(scratch)
-    tile, zeros, panels, rows = _split_scratch(scratch, blocks)
-    zeros[:] = 0.0
-    below_all = rows.dtype.type(-np.inf)
-    # Rows up to a full tile, and a cache line, so that pixels do not compete for places in the L1.
-    row_size = blocks.rows + TILE_ROWS + width - (blocks.rows + TILE_ROWS) % width
-    channels = x_shape[3] // groups
-    all_outputs = gy_shape[3]
-    first_output = job.group * (all_outputs // groups) + job.first_output
-    outputs = job.last_output - job.first_output
-    no_bias = tile[:0]
-    tile_starts = np.arange(TILE_ROWS) * width
-    starts = np.empty(job.last_row - job.first_row, np.int64)
-    for i in range(starts.size):
-        starts[i] = (job.first_row + i) * all_outputs
-
-    grid = gy_shape[1] * gy_shape[2]
-    grid_blocks = (grid + blocks.depth - 1) // blocks.depth
-    for image in range(gy_shape[0]):
-        for block in range(grid_blocks):
-            pixel = grid * block // grid_blocks
-            pixels = grid * (block + 1) // grid_blocks - pixel
-            for k in range(pixels):
-                at = (image * grid + pixel + k) * all_outputs + first_output
-                pack_row(gy, at, outputs, panels, pixels, k)
-            for row in range(job.first_row, job.last_row, blocks.rows):
-                count = min(blocks.rows, job.last_row - row)
-                gather_rows(x, x_shape, image, job.group * channels, channels, pixel, pixels,
-                            gy_shape[2], in_step, taps, row, row + count, rows, row_size, 0)
-                for j in range(0, outputs, width):
-                    columns = min(width, outputs - j)
-                    again = image + block > 0
-                    for i in range(0, count, TILE_ROWS):
-                        first, at = row - job.first_row + i, first_output + j
-                        panel = j * pixels
-                        if columns % lanes(gw) == 0 and count - i >= TILE_ROWS:
-                            multiply(kernels, rows, i, row_size, panels, panel, panel, columns, gw,
-                                     starts, first, at, again, pixels, zeros, 0, below_all)
-                        else:
-                            multiply(kernels, rows, i, row_size, panels, panel, panel, columns,
-                                     tile, tile_starts, 0, 0, False, pixels, zeros, 0, below_all)
-                            put_tile(tile, min(TILE_ROWS, count - i), columns, gw, starts, first,
-                                     at, again, no_bias, False, False)
+# ---- the work of a job, compiled by itself
 
 
-@kernel
-def _gradient(x, x_shape, gy, gy_shape, gw, taps, jobs, jobs_taken, in_step, groups, blocks,
-              kernels, scratch):
-    workers = scratch.shape[0]
-    for worker in prange(workers):
-        j = take_job(jobs_taken)
-        while j < jobs.shape[0]:
-            _run_gradient(jobs[j], x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks,
-                          kernels, scratch[worker])
-            j = take_job(jobs_taken)
+@functools.cache
+def _packing(dtype):
+    """The address of `_pack_weights`."""
+    numbers, _, shape3, _, table, _, _ = argument_types(dtype)
+    return compile_callable(_pack_weights, (
+        numbers, shape3, types.boolean, *(types.intp,) * 4, table, types.intp, types.intp, numbers))
+
+
+@functools.cache
+def _product_run(dtype):
+    """The address of `_run_product`."""
+    numbers, shape4, shape3, pair, table, addresses, scratch = argument_types(dtype)
+    return compile_callable(_run_product, (
+        from_dtype(PRODUCT_JOB), numbers, shape4, numbers, shape3, types.intp, numbers,
+        types.boolean, numbers, shape4, table, pair, pair, types.intp, types.boolean,
+        types.boolean, typeof(Blocks(0, 0, 0, 0)), addresses, scratch))
 
 
 # ---- launchers
@@ -343,32 +277,17 @@ def product(x, w, w_shape, y, bias, phases, taps, in_step, out_step, groups=1, t
     depth, outputs = (w_shape[3] // groups, w_shape[2]) if transposed else (
         w_shape[2], w_shape[3] // groups)
     depth *= max(last_tap - first_tap for first_tap, last_tap, *_ in phases)
-    packed = w.ndim == 1
+    pack = 0 if w.ndim == 1 else _packing(y.dtype)
     pixels = max(grid_h * grid_w for *_, grid_h, grid_w in phases)
     blocks = _product_blocks(y.dtype, depth, outputs, pixels)
-    workers = _workers(y.size * depth)
+    workers = workers_for(y.size * depth)
     jobs = _product_jobs(x.shape[0], groups, tuple(phases), outputs, workers, JOB_PIXELS,
                          blocks.tile_rows, panel_width(y.dtype))
     bias = np.empty(0, y.dtype) if bias is None else bias
-    _product(x.reshape(-1), x.shape, w.reshape(-1), _flat_shape(w_shape), packed, bias,
-             y.reshape(-1), y.shape, taps, jobs, counter(), in_step, out_step, groups, transposed,
-             relu, blocks, micro_kernels(y.dtype, blocks.tile_rows),
-             _scratch(workers, blocks, y.dtype), threads=workers)
-
-
-def gradient(x, gy, gw, taps, in_step, groups=1):
-    """Run the gradient of this module's heading into `gw` (kh, kw, in / groups, out), all of it."""
-    if x.size == 0 or gy.size == 0:
-        gw[...] = 0
-        return
-    blocks = Blocks(max(1, GRADIENT_DEPTH_BYTES // gw.dtype.itemsize),
-                    _whole_panels(GRADIENT_COLUMNS, gw.dtype), GRADIENT_ROWS, TILE_ROWS)
-    workers = _workers(gy.size * (gw.size // gw.shape[3]))
-    jobs = _gradient_jobs(groups, taps.shape[0] * gw.shape[2], gw.shape[3] // groups, workers,
-                          blocks.columns)
-    _gradient(x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, gw.reshape(-1), taps, jobs,
-              counter(), in_step, groups, blocks, micro_kernels(gw.dtype, TILE_ROWS, woven=False),
-              _scratch(workers, blocks, gw.dtype), threads=workers)
+    _product(_product_run(y.dtype), pack, x.reshape(-1), x.shape, w.reshape(-1),
+             _flat_shape(w_shape), bias, y.reshape(-1), y.shape, taps, jobs, counter(), in_step,
+             out_step, groups, transposed, relu, blocks, micro_kernels(y.dtype, blocks.tile_rows),
+             scratch_for(workers, blocks, y.dtype), threads=workers)
 
 
 def _product_blocks(dtype, depth, outputs, pixels):
@@ -378,24 +297,8 @@ def _product_blocks(dtype, depth, outputs, pixels):
     depth = max(1, min(depth, PANEL_BYTES // (panel_width(dtype) * dtype.itemsize)))
     depth = -(-depth // lane_count) * lane_count
     tiles = min(ROWS_BYTES // (depth * dtype.itemsize), JOB_PIXELS) // tile_rows
-    columns = _whole_panels(min(BLOCK_COLUMNS, outputs), dtype)
+    columns = whole_panels(min(BLOCK_COLUMNS, outputs), dtype)
     return Blocks(depth, columns, max(1, tiles) * tile_rows, tile_rows)
-
-
-def _whole_panels(columns, dtype):
-    return -(-columns // panel_width(dtype)) * panel_width(dtype)
-
-
-def _workers(multiplications):
-    """The threads to share this much work."""
-    return thread_count() if multiplications >= PARALLEL_WORK else 1
-
-
-def _scratch(workers, blocks, dtype):
-    width = panel_width(dtype)
-    rows = (blocks.rows + TILE_ROWS + width) * blocks.depth
-    numbers = (TILE_ROWS + 1) * width + blocks.depth * blocks.columns + rows
-    return memory.scratch(workers, numbers, dtype)
 
 
 @functools.lru_cache(maxsize=512)
@@ -417,31 +320,11 @@ def _product_jobs(images, groups, phases, outputs, workers, job_pixels, tile_row
                 parts = JOBS * workers
         for image in range(images):
             for group in range(groups):
-                for p, q in _cut(pixels, blocks, tile_rows):
-                    for first, last in _cut(outputs, parts, width):
+                for p, q in cut(pixels, blocks, tile_rows):
+                    for first, last in cut(outputs, parts, width):
                         jobs.append((image, group, first_tap, last_tap, origin_y, origin_x,
                                      grid_w, p, q, first, last))
     return np.array(jobs, PRODUCT_JOB)
-
-
-@functools.lru_cache(maxsize=512)
-def _gradient_jobs(groups, rows, outputs, workers, block_columns):
-    columns = [(j, min(outputs, j + block_columns)) for j in range(0, outputs, block_columns)]
-    parts = 1 if groups * len(columns) >= JOBS * workers else workers
-    jobs = [
-        (group, *row_range, *column_range)
-        for group in range(groups)
-        for row_range in _cut(rows, parts, TILE_ROWS)
-        for column_range in columns
-    ]
-    return np.array(jobs, GRADIENT_JOB)
-
-
-def _cut(total, parts, unit):
-    """Cut range(total) into at most `parts` even pieces whose borders are multiples of `unit`."""
-    units = -(-total // unit)
-    borders = [min(total, units * part // parts * unit) for part in range(parts + 1)]
-    return [(a, b) for a, b in zip(borders, borders[1:]) if a < b]
 
 
 def _flat_shape(w_shape):

@@ -85,3 +85,10 @@ def scratch(workers, numbers, dtype):
         held = _scratch.bytes = empty((size,), np.uint8)
         held[:] = 0
     return held[:size].view(dtype).reshape(workers, numbers)
+
+
+def apart(numbers, dtype):
+    """How far apart parts of `numbers` shall lie: an odd count of cache lines, so that they do not
+    all compete for the same places in the caches."""
+    line = CACHE_LINE // dtype.itemsize
+    return (-(-numbers // line) | 1) * line

@@ -188,6 +188,15 @@ def multiply(kernels, a, a_start, a_stride, b, b_start, ahead, columns, c, start
 
 
 @inline
+def row_starts(rows, step):
+    """Where rows begin that lie `step` numbers apart."""
+    starts = np.empty(rows, np.int64)
+    for i in range(rows):
+        starts[i] = i * step
+    return starts
+
+
+@inline
 def fetch_tile(y, starts, first_row, rows, column, columns):
     """Fetch the part of y that a tile will be added or written to, while the tile is computed."""
     for i in range(first_row, first_row + rows):
@@ -255,16 +264,15 @@ def pack_row(source, start, columns, panels, depth, k):
 
 
 @inline
-def put_tile(tile, rows, columns, y, starts, first_row, column, add, bias, finish, relu):
+def put_tile(tile, rows, columns, y, starts, first_row, column, add, bias, has_bias, relu):
     """Bring the valid part of a tile to its place in `y`, where the micro-kernel cannot.
 
     Row i of the tile begins at ``y[starts[first_row + i] + column]``. With `add` it is added to
-    what is there (an earlier block of the depth), with `finish` the bias is added and ReLU applied.
+    what is there (an earlier block of the depth), with `has_bias` the bias, and with `relu` what is
+    below zero becomes zero.
     """
     width = TILE_VECTORS * lanes(tile)
-    has_bias = finish and bias.size > 0
-    rectify = finish and relu
-    if not (add or has_bias or rectify):
+    if not (add or has_bias or relu):
         for i in range(rows):
             copy(tile, i * width, y, starts[first_row + i] + column, columns)
         return
@@ -278,7 +286,7 @@ def put_tile(tile, rows, columns, y, starts, first_row, column, add, bias, finis
                 v = load(y, at + j) + v
             if has_bias:
                 v = v + load(bias, column + j)
-            if rectify:
+            if relu:
                 v = maximum(v, zero)
             store(y, at + j, v)
             j += lanes(tile)
@@ -288,7 +296,7 @@ def put_tile(tile, rows, columns, y, starts, first_row, column, add, bias, finis
                 number = y[at + j] + number
             if has_bias:
                 number += bias[column + j]
-            if rectify and number < 0.0:
+            if relu and number < 0.0:
                 number = tile.dtype.type(0)
             y[at + j] = number
             j += 1

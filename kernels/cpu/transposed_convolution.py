@@ -13,7 +13,7 @@ deconv_layer.cpp, whose weights are (in, out, kh, kw).)
 import numpy as np
 
 from ..taps import convolution_taps, transposed_output_size
-from . import gathered_product, memory
+from . import gathered_gradient, gathered_product, memory
 from .checks import check_arrays, check_match, contiguous
 from .convolution import scatter_product
 
@@ -71,5 +71,5 @@ def transposed_convolution_backward_weights(x, gy, kernel_size, stride=(1, 1), p
     check_match("images", gy.shape[0], x.shape[0])
     adjoint = memory.empty((*kernel_size, gy.shape[3], x.shape[3]), x.dtype)
     taps = convolution_taps(tuple(kernel_size), tuple(padding), (1, 1))
-    gathered_product.gradient(gy, x, adjoint, taps, tuple(stride))
+    gathered_gradient.gradient(gy, x, adjoint, taps, tuple(stride))
     return np.ascontiguousarray(adjoint.transpose(0, 1, 3, 2))

@@ -18,7 +18,7 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-from numba import carray, from_dtype, prange, types
+from numba import from_dtype, prange, typeof, types
 
 from . import memory
 from .callables import call, compile_callable, pointer
@@ -32,11 +32,12 @@ from .micro_kernel import (
     micro_kernels,
     multiply,
     panel_width,
+    row_starts,
 )
-from .simd import BITS, lanes, lanes_of, load, maximum, prefetch, splat, store
+from .simd import BITS, lanes, lanes_of, load, maximum, splat, store
 from .threads import thread_count
-from .transposition import transpose
 from .winograd_transforms import transform
+from .winograd_weights import WEIGHTS_TYPE, describe, patch_size, transform_weights
 
 # Some tiles, counted through all images, for some panels of outputs.
 JOB = np.dtype(
@@ -48,12 +49,6 @@ JOB = np.dtype(
 V_BYTES = (768 if BITS == 512 else 384) << 10
 PRODUCT_BYTES = (800 if BITS == 512 else 400) << 10
 LEAST_TILES = (2 if BITS == 512 else 4) * TILE_ROWS
-# Of an array made from a pointer: no bounds are checked.
-SOME_LENGTH = 1 << 40
-# Of U, where the weights are transformed on the way, some rows at a time; transposed, so many rows
-# are read in one run.
-U_BYTES = (512 if BITS == 512 else 256) << 10
-PATCH_ROWS = 64
 
 
 class Blocks(NamedTuple):
@@ -63,21 +58,6 @@ class Blocks(NamedTuple):
     tiles: int
     tile_rows: int
     split: bool
-
-
-class Weights(NamedTuple):
-    """The weights that `forward` gets: U, if `ready`, or w, of which some rows of the depth are
-    transformed at a time, for one panel."""
-
-    ready: bool
-    rows: int
-    tap_step: int  # of U, or of what is there of it
-    inputs: int
-    outputs: int
-    transposed: bool
-    transform_rows: int  # addresses
-    transform: int
-    patch_rows: int
 
 
 @inline
@@ -139,7 +119,7 @@ def _write_tile(m, values, column, count, y, y_shape, image, top, left, shift, r
     pixels, at the bottom and right of those there are. `shift` is added. `lane` is a vector's
     room for what is cut to `count` channels.
     """
-    zero = splat(y, y.dtype.type(0))
+    zero = splat(lane, lane.dtype.type(0))
     rows, pixels = min(m, y_shape[1] - top), min(m, y_shape[2] - left)
     size = 2 if pool else 1
     out_h, out_w = (y_shape[1] + size - 1) // size, (y_shape[2] + size - 1) // size
@@ -166,58 +146,8 @@ def _write_tile(m, values, column, count, y, y_shape, image, top, left, shift, r
 
 
 @inline
-def _patch_step(rows, numbers):
-    """How far apart the taps of some rows of a panel lie: an odd count of vectors."""
-    return (rows * TILE_VECTORS + 1) * lanes(numbers)
-
-
-def _transform_rows(r, n, w, inputs, outputs, transposed, panel, first, count, to_u, u, u_step,
-                    patch, patch_rows, buffer):
-    """U of rows first : first + count of the depth, for one panel, from the pointer `u` on.
-
-    `patch_rows` of them are put together first, where taps do not compete for places in the caches.
-    """
-    w, patch = carray(w, SOME_LENGTH), carray(patch, SOME_LENGTH)
-    width = TILE_VECTORS * lanes(u)
-    start_column = panel * width
-    columns = min(width, (inputs if transposed else outputs) - start_column)
-    # Rows lie up to pages apart, where the processor foresees nothing: the next tap's are fetched.
-    ahead = inputs * outputs * (-1 if transposed else 1)
-    patch_step = _patch_step(patch_rows, patch)
-    for some in range(first, first + count, patch_rows):
-        rows = min(patch_rows, first + count - some)
-        for tap in range(r * r):
-            if transposed:  # the kernel turned by 180 degrees
-                start = ((r * r - 1 - tap) * inputs + start_column) * outputs + some
-                for j in range(columns):
-                    for i in range(0, rows, lanes(u)):
-                        prefetch(w, start + j * outputs + i + ahead)
-                transpose(w, start, outputs, columns, rows, patch, tap * patch_step, width)
-            else:
-                start = (tap * inputs + some) * outputs + start_column
-                for i in range(rows):
-                    for j in range(0, columns, lanes(u)):
-                        prefetch(w, start + i * outputs + j + ahead)
-                    copy(w, start + i * outputs, patch, tap * patch_step + i * width, columns)
-        # What is beyond the columns, whatever it is, is computed and never used.
-        for i in range(rows):
-            call(to_u, pointer(patch, i * width), r * patch_step, patch_step, lanes(u),
-                 pointer(u, (some - first + i) * width), n * u_step, u_step, lanes(u),
-                 TILE_VECTORS, pointer(buffer, 0))
-
-
-@functools.cache
-def _rows_transform(dtype):
-    """The address of `_transform_rows`: two kernels need it."""
-    numbers = types.CPointer(from_dtype(dtype))
-    return compile_callable(_transform_rows, (
-        types.intp, types.intp, numbers, *(types.intp,) * 6, types.int64, numbers, types.intp,
-        numbers, types.intp, numbers))
-
-
-@inline
-def _multiply(m, r, job, v, base, tap_step, channels, u, weights, depth, bias, y, y_shape, tiles,
-              rows, to_y, kernels, relu, pool, buffer, values, zeros, patch, u_part, products):
+def _multiply(m, r, job, v, base, tap_step, channels, u, weights, depth, bias, has_bias, y,
+              y_shape, tiles, rows, to_y, kernels, relu, pool, buffer, values, zeros, patch, u_part, products):
     """The outputs of a job, from V: for each panel all products, and at once back to pixels.
 
     `u` is U if it is `weights.ready`, else w.
@@ -226,9 +156,9 @@ def _multiply(m, r, job, v, base, tap_step, channels, u, weights, depth, bias, y
     width = TILE_VECTORS * lanes(v)
     below_all = v.dtype.type(-np.inf)
     slots = (job.last_tile - job.first_tile + rows - 1) // rows * rows
-    starts = np.arange(slots) * width
+    starts = row_starts(slots, width)
     product_step = slots * width + lanes(v)
-    right = u if weights.ready else u_part
+    right = u if weights.ready else pointer(u_part, 0)
     for panel in range(job.first_panel, job.last_panel):
         columns = min(width, y_shape[3] - panel * width)
         right_start = panel * n * n * weights.tap_step if weights.ready else 0
@@ -253,8 +183,8 @@ def _multiply(m, r, job, v, base, tap_step, channels, u, weights, depth, bias, y
                 call(to_y, pointer(products, start + c), n * product_step, product_step, 0,
                      pointer(values, 0), m * lanes(v), lanes(v), 0, 1, pointer(buffer, 0))
                 column, channel_count = panel * width + c, min(lanes(v), columns - c)
-                shift = splat(y, y.dtype.type(0))
-                if bias.size > 0:
+                shift = splat(buffer, buffer.dtype.type(0))
+                if has_bias:
                     copy(bias, column, buffer, 0, channel_count)
                     shift = load(buffer, 0)
                 _write_tile(m, values, column, channel_count, y, y_shape, image, top, left, shift,
@@ -267,81 +197,57 @@ def _take(scratch, numbers):
     return scratch[:numbers], scratch[numbers:]
 
 
-@kernel
-def _forward(m, r, x, x_shape, u, weights, u_size, patch_size, bias, y, y_shape, padding, tiles,
-             jobs, jobs_taken, transforms, multiplies, v, tap_step, channels, blocks, to_v, to_y,
+def _run_job(m, r, job, x, x_shape, u, weights, u_size, patch_size, bias, has_bias, y, y_shape,
+             padding, tiles, transforms, multiplies, v, tap_step, channels, blocks, to_v, to_y,
              kernels, relu, pool, scratch):
     n = m + r - 1
+    buffer, rest = _take(scratch, n * n * lanes(scratch))
+    values, rest = _take(rest, m * m * lanes(scratch))
+    zeros, rest = _take(rest, TILE_VECTORS * lanes(scratch))
+    u_part, rest = _take(rest, u_size)
+    patch, products = _take(rest, patch_size)
+    zeros[:] = 0.0
+    # A V of the worker's own begins with the job's first tile.
+    base = 0 if blocks.split else job.first_tile
+    if transforms:
+        _transform_input(m, n, x, x_shape, padding, tiles, job.first_tile, job.last_tile, to_v, v,
+                         base, tap_step, channels, blocks.tile_rows, buffer, patch)
+    if multiplies:
+        _multiply(m, r, job, v, base, tap_step, channels, u, weights, x_shape[3], bias, has_bias,
+                  y, y_shape, tiles, blocks.tile_rows, to_y, kernels, relu, pool, buffer, values,
+                  zeros, patch, u_part, products)
+
+
+@functools.cache
+def _job_run(dtype):
+    """The address of `_run_job`."""
+    number = from_dtype(dtype)
+    numbers, buffer = types.CPointer(number), types.Array(number, 1, "C")
+    shape, pair = types.UniTuple(types.int64, 4), types.UniTuple(types.int64, 2)
+    return compile_callable(_run_job, (
+        types.intp, types.intp, from_dtype(JOB), numbers, shape, numbers, WEIGHTS_TYPE,
+        types.intp, types.intp, numbers, types.boolean, numbers, shape, pair, pair, types.boolean,
+        types.boolean, buffer, types.intp, types.intp, typeof(Blocks(0, 0, False)), types.intp,
+        types.intp, types.Array(types.int64, 1, "C"), types.boolean, types.boolean, buffer))
+
+
+@kernel
+def _forward(run, m, r, x, x_shape, u, weights, u_size, patch_size, bias, y, y_shape, padding,
+             tiles, jobs, jobs_taken, transforms, multiplies, v, tap_step, channels, blocks, to_v,
+             to_y, kernels, relu, pool, scratch):
     workers = scratch.shape[0]
     for worker in prange(workers):
-        buffer, rest = _take(scratch[worker], n * n * lanes(scratch))
-        values, rest = _take(rest, m * m * lanes(scratch))
-        zeros, rest = _take(rest, TILE_VECTORS * lanes(scratch))
-        u_part, rest = _take(rest, u_size)
-        patch, products = _take(rest, patch_size)
-        zeros[:] = 0.0
+        own_v = v[np.int64(0) if blocks.split else np.int64(worker)]
         index = take_job(jobs_taken)
         while index < jobs.shape[0]:
-            job = jobs[index]
-            # A V of the worker's own begins with the job's first tile.
-            base = 0 if blocks.split else job.first_tile
-            own_v = v[np.int64(0) if blocks.split else np.int64(worker)]
-            if transforms:
-                _transform_input(m, n, x, x_shape, padding, tiles, job.first_tile, job.last_tile,
-                                 to_v, own_v, base, tap_step, channels, blocks.tile_rows, buffer,
-                                 patch)
-            if multiplies:
-                _multiply(m, r, job, own_v, base, tap_step, channels, u, weights, x_shape[3], bias,
-                          y, y_shape, tiles, blocks.tile_rows, to_y, kernels, relu, pool, buffer,
-                          values, zeros, patch, u_part, products)
+            call(run, m, r, jobs[index], pointer(x, 0), x_shape, pointer(u, 0), weights, u_size,
+                 patch_size, pointer(bias, 0), bias.size > 0, pointer(y, 0), y_shape, padding,
+                 tiles, transforms, multiplies, own_v, tap_step, channels, blocks, to_v, to_y,
+                 kernels, relu, pool, scratch[worker])
             index = take_job(jobs_taken)
 
 
-@kernel
-def _transform_weights(r, n, w, w_shape, transposed, transform_rows, to_u, u, tap_step, jobs_taken,
-                       patches):
-    depth, outputs = (w_shape[2], w_shape[1]) if transposed else (w_shape[1], w_shape[2])
-    panels = (outputs + TILE_VECTORS * lanes(u) - 1) // (TILE_VECTORS * lanes(u))
-    rows = lanes(u)
-    jobs = (depth + rows - 1) // rows * panels
-    workers = patches.shape[0]
-    for worker in prange(workers):
-        buffer, patch = _take(patches[worker], n * n * lanes(u))
-        job = take_job(jobs_taken)
-        while job < jobs:
-            panel, first = job % panels, job // panels * rows
-            at = panel * n * n * tap_step + first * TILE_VECTORS * lanes(u)
-            call(transform_rows, r, n, pointer(w, 0), w_shape[1], w_shape[2], np.intp(transposed),
-                 panel, first, min(rows, depth - first), to_u, pointer(u, at), tap_step,
-                 pointer(patch, 0), rows, pointer(buffer, 0))
-            job = take_job(jobs_taken)
-
-
 # ---- launchers
-
-
-def transform_weights(w, m, transposed=False):
-    """U for `forward`, from w (r, r, in, out).
-
-    With `transposed`, of the convolution that is the input's gradient: the kernel turned by 180
-    degrees, from out to in.
-
-    Returns
-    -------
-    array (panels, n * n, numbers)
-        By panels of outputs, each tap as (depth, panel_width) numbers and some to spare.
-    """
-    r, width, lane_count = w.shape[0], panel_width(w.dtype), lanes_of(w.dtype)
-    n = m + r - 1
-    depth, outputs = (w.shape[3], w.shape[2]) if transposed else (w.shape[2], w.shape[3])
-    tap_step = apart(depth * width, w.dtype)
-    u = memory.empty((-(-outputs // width), n * n, tap_step), w.dtype)
-    patches = memory.scratch(
-        thread_count(), n * n * lane_count + _patch_size(r, lane_count, w.dtype), w.dtype)
-    _transform_weights(r, n, w.reshape(-1), (r * r, w.shape[2], w.shape[3]), transposed,
-                       _rows_transform(w.dtype), transform("weights", m, r, w.dtype), u.reshape(-1),
-                       tap_step, counter(), patches)
-    return u
 
 
 def forward(x, weights, bias, y_shape, m, r, padding, relu=False, pool=False, transposed=False,
@@ -365,20 +271,20 @@ def forward(x, weights, bias, y_shape, m, r, padding, relu=False, pool=False, tr
     blocks = blocks or choose_blocks(n, total, channels, panels, workers, dtype)
     if weights.ndim == 4 and not blocks.split:  # several jobs would transform the same weights
         weights = transform_weights(weights, m, transposed)
-    given = _describe(weights, m, r, x.shape[3], transposed)
+    given = describe(weights, m, r, x.shape[3], transposed)
     u_size = 0 if given.ready else n * n * given.tap_step
-    patch_size = max(n * n * channels, _patch_size(r, given.patch_rows, dtype))
+    patches = max(n * n * channels, patch_size(r, given.patch_rows, dtype))
     slots = -(-total // blocks.tile_rows) * blocks.tile_rows if blocks.split else blocks.tiles
-    tap_step = apart(slots * channels, dtype)
+    tap_step = memory.apart(slots * channels, dtype)
     v = memory.empty((1 if blocks.split else workers, n * n * tap_step), dtype)
     scratch = memory.scratch(
-        workers, (n * n + m * m) * lane_count + width + u_size + patch_size
+        workers, (n * n + m * m) * lane_count + width + u_size + patches
         + n * n * (blocks.tiles * width + lane_count), dtype)
     bias = np.empty(0, dtype) if bias is None else bias
 
     def run(jobs, transforms, multiplies):
-        _forward(m, r, x.reshape(-1), x.shape, weights.reshape(-1), given, u_size, patch_size,
-                 bias, y.reshape(-1), y_shape, padding, tiles, jobs, counter(),
+        _forward(_job_run(dtype), m, r, x.reshape(-1), x.shape, weights.reshape(-1), given, u_size,
+                 patches, bias, y.reshape(-1), y_shape, padding, tiles, jobs, counter(),
                  transforms, multiplies, v, tap_step, channels, blocks,
                  transform("input", m, r, dtype), transform("output", m, r, dtype),
                  micro_kernels(dtype, blocks.tile_rows), relu, pool, scratch)
@@ -406,30 +312,6 @@ def choose_blocks(n, total, channels, panels, workers, dtype):
         tiles = min(max(LEAST_TILES, tiles), -(-total // workers))
     tile_rows = best_rows(min(tiles, total))
     return Blocks(-(-min(tiles, total) // tile_rows) * tile_rows, tile_rows, split)
-
-
-def _describe(weights, m, r, depth, transposed):
-    dtype, width, lane_count = weights.dtype, panel_width(weights.dtype), lanes_of(weights.dtype)
-    if weights.ndim == 3:
-        return Weights(True, depth, weights.shape[2], 0, 0, False, 0, 0, 0)
-    rows = U_BYTES // ((m + r - 1) ** 2 * width * dtype.itemsize) // lane_count * lane_count
-    rows = max(lane_count, min(-(-depth // lane_count) * lane_count, rows))
-    # Transposed, the depth lies side by side in memory: the longer the run, the faster.
-    patch_rows = min(rows, PATCH_ROWS) if transposed else lane_count
-    return Weights(False, rows, apart(rows * width, dtype), *weights.shape[2:], transposed,
-                   _rows_transform(dtype), transform("weights", m, r, dtype), patch_rows)
-
-
-def _patch_size(r, rows, dtype):
-    """Numbers of the patch for some rows of the weights and a panel."""
-    return r * r * (rows * TILE_VECTORS + 1) * lanes_of(dtype)
-
-
-def apart(numbers, dtype):
-    """How far apart the taps lie: an odd count of cache lines, so that they do not all compete for
-    the same places in the caches."""
-    line = memory.CACHE_LINE // dtype.itemsize
-    return (-(-numbers // line) | 1) * line
 
 
 def _jobs(tiles, job_tiles, panels, job_panels):

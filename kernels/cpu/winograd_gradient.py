@@ -34,7 +34,7 @@ from .micro_kernel import (
 )
 from .simd import BITS, fence, lanes, lanes_of
 from .threads import thread_count
-from .winograd import apart, copy_patch, tile_place
+from .winograd import copy_patch, tile_place
 from .winograd_transforms import transform
 
 # Parts of the tiles with a gU of their own, and what of one core's cache it and some tiles take.
@@ -289,7 +289,7 @@ def weight_gradient(x, gy, m, r, padding):
     workers = thread_count()
     to_w = transform("weights_adjoint", m, r, dtype)
     size = x.shape[3] * gy.shape[3]
-    gu_step = apart(-(-size // lane_count) * lane_count, dtype)
+    gu_step = memory.apart(-(-size // lane_count) * lane_count, dtype)
     flat = x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, tuple(padding), tiles
     to_v, to_g = transform("input", m, r, dtype), transform("output_adjoint", m, r, dtype)
 
@@ -302,7 +302,7 @@ def weight_gradient(x, gy, m, r, padding):
     if part_bytes <= PART_BYTES and total >= PARTS * LEAST_BLOCK and outputs == gy.shape[3]:
         tile_bytes = n * n * (channels + whole_panels) * dtype.itemsize
         block = min(MOST_BLOCK, max(LEAST_BLOCK, (CACHE_BYTES - part_bytes) // tile_bytes))
-        v_step, g_step = apart(block * channels, dtype), apart(block * whole_panels, dtype)
+        v_step, g_step = memory.apart(block * channels, dtype), memory.apart(block * whole_panels, dtype)
         gu = memory.empty((PARTS, n * n * gu_step), dtype)
         room = (n * n * (lane_count + max(channels, outputs)) + width + rows * width
                 + n * n * (v_step + g_step))
@@ -314,7 +314,7 @@ def weight_gradient(x, gy, m, r, padding):
     batch = max(LEAST_BATCH, BATCH_BYTES // (n * n * (channels + whole_panels) * dtype.itemsize))
     at_once = total <= batch
     batch = -(-total // -(-total // batch))
-    v_step, g_step = apart(batch * channels, dtype), apart(batch * whole_panels, dtype)
+    v_step, g_step = memory.apart(batch * channels, dtype), memory.apart(batch * whole_panels, dtype)
     v = memory.empty((n * n * v_step,), dtype)
     g = memory.empty((n * n * g_step,), dtype)
 

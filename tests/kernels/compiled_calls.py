@@ -147,9 +147,9 @@ def main(jobs):
     logger.addHandler(Recorder())
     logger.setLevel(logging.INFO)
     level = numba.config.OPT
-    from tinyfcn.kernels.cpu import gathered_product, simd
+    from tinyfcn.kernels.cpu import gathered_blocks, simd
 
-    gathered_product.PARALLEL_WORK = 0  # all threads take part
+    gathered_blocks.PARALLEL_WORK = 0  # all threads take part
     results = {job: globals()[job]() for job in jobs}
     dispatchers = {id(launch.compiled): launch.compiled for launch in launchers()}.values()
     print(json.dumps({

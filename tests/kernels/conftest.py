@@ -8,9 +8,9 @@ import pytest
 @pytest.fixture(autouse=True)
 def always_parallel(monkeypatch):
     """However little there is to do, all threads take part."""
-    from tinyfcn.kernels.cpu import gathered_product
+    from tinyfcn.kernels.cpu import gathered_blocks
 
-    monkeypatch.setattr(gathered_product, "PARALLEL_WORK", 0)
+    monkeypatch.setattr(gathered_blocks, "PARALLEL_WORK", 0)
 
 
 @pytest.fixture(params=["naive", "cpu"])

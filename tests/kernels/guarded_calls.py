@@ -57,9 +57,9 @@ def overrun():
 
 def main(names):
     from tinyfcn.kernels import cpu
-    from tinyfcn.kernels.cpu import gathered_product, memory
+    from tinyfcn.kernels.cpu import gathered_blocks, memory
 
-    gathered_product.PARALLEL_WORK = 0  # all threads take part
+    gathered_blocks.PARALLEL_WORK = 0  # all threads take part
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     shared = runpy.run_path(str(pathlib.Path(__file__).with_name("calls.py")))
     calls, kernel_of = shared["CALLS"], shared["kernel_of"]

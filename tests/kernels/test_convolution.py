@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tinyfcn.kernels import cpu, geometry
-from tinyfcn.kernels.cpu import gathered_product
+from tinyfcn.kernels.cpu import gathered_gradient, gathered_product
 
 
 HERE = pathlib.Path(__file__).parent
@@ -36,7 +36,7 @@ def test_block_sizes_do_not_matter(tiles, rows_bytes, vectors, monkeypatch, rng,
     monkeypatch.setattr(gathered_product, "JOB_PIXELS", tiles * gathered_product.TILE_ROWS)
     monkeypatch.setattr(gathered_product, "ROWS_BYTES", rows_bytes)
     monkeypatch.setattr(gathered_product, "PANEL_BYTES", depth * row_bytes)
-    monkeypatch.setattr(gathered_product, "GRADIENT_DEPTH_BYTES", 12 * vectors)
+    monkeypatch.setattr(gathered_gradient, "DEPTH_BYTES", 12 * vectors)
     for name in ["odd sizes", "stride", "dilation, stride", "two groups", "3 to 16", "empty batch"]:
         compare(CASES[name], rng, dtype, agree)
 

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from tinyfcn.kernels import cpu, naive
-from tinyfcn.kernels.cpu import convolution, gathered_product
+from tinyfcn.kernels.cpu import (
+    convolution,
+    gathered_blocks,
+    gathered_gradient,
+    gathered_product,
+)
 from tinyfcn.kernels.cpu.micro_kernel import TILE_ROWS, panel_width
 
 MEGABYTE = 1 << 20
@@ -29,12 +34,12 @@ MEGABYTE = 1 << 20
     (0, 2, 4, []),
 ])
 def test_cut_by_hand(total, parts, unit, pieces):
-    assert gathered_product._cut(total, parts, unit) == pieces
+    assert gathered_blocks.cut(total, parts, unit) == pieces
 
 
 def test_cut_covers_the_range_in_even_pieces():
     for total, parts, unit in itertools.product(range(1, 70), range(1, 9), (1, 6, 14)):
-        pieces = gathered_product._cut(total, parts, unit)
+        pieces = gathered_blocks.cut(total, parts, unit)
         assert len(pieces) <= parts
         assert pieces[0][0] == 0 and pieces[-1][1] == total
         assert all(a[1] == b[0] for a, b in itertools.pairwise(pieces))
@@ -68,7 +73,7 @@ def test_jobs_of_a_product_cover_every_number_once(images, groups, workers, size
 @pytest.mark.parametrize("outputs", [1, 64, 200])
 def test_jobs_of_a_gradient_cover_every_number_once(groups, workers, rows, outputs):
     counts = np.zeros((groups, rows, outputs), int)
-    for job in gathered_product._gradient_jobs(groups, rows, outputs, workers, 64):
+    for job in gathered_gradient._gradient_jobs(groups, rows, outputs, workers, 64):
         assert job["last_output"] - job["first_output"] <= 64
         counts[job["group"], job["first_row"]:job["last_row"],
                job["first_output"]:job["last_output"]] += 1
@@ -91,7 +96,7 @@ def test_every_thread_has_about_the_same_share(size, outputs):
 
 
 def test_little_work_is_done_by_one_thread(calls, dtype, monkeypatch):
-    monkeypatch.setattr(gathered_product, "PARALLEL_WORK", 9 * 9 * 45 * 40)
+    monkeypatch.setattr(gathered_blocks, "PARALLEL_WORK", 9 * 9 * 45 * 40)
     x = np.zeros((1, 9, 9, 5), dtype)
     for outputs, threads in ((39, 1), (40, numba.get_num_threads())):
         cpu.convolution_forward(
@@ -112,13 +117,13 @@ def calls(monkeypatch):
 
     def note(*arguments, threads):
         assert threads == len(arguments[-1])
-        (blocks,) = (each for each in arguments if isinstance(each, gathered_product.Blocks))
+        (blocks,) = (each for each in arguments if isinstance(each, gathered_blocks.Blocks))
         (jobs,) = (each for each in arguments if isinstance(each, np.ndarray)
-                   and each.dtype in (gathered_product.PRODUCT_JOB, gathered_product.GRADIENT_JOB))
+                   and each.dtype in (gathered_product.PRODUCT_JOB, gathered_gradient.JOB))
         found.append((arguments[-1], blocks, jobs))
 
     monkeypatch.setattr(gathered_product, "_product", note)
-    monkeypatch.setattr(gathered_product, "_gradient", note)
+    monkeypatch.setattr(gathered_gradient, "_gradient", note)
     return found
 
 
@@ -144,7 +149,7 @@ def test_scratch_memory_does_not_grow_with_the_image(calls, dtype, kernel, chann
         taps = convolution.convolution_taps((kernel,) * 2, (kernel // 2,) * 2, (1, 1))
         gathered_product.product(x, w, w.shape, x, None, ((0, len(taps), 0, 0, height, width),), taps,
                                  (1, 1), (1, 1))
-        gathered_product.gradient(x, x, w, taps, (1, 1))
+        gathered_gradient.gradient(x, x, w, taps, (1, 1))
         sizes.append([scratch.strides[0] for scratch, _, _ in calls])
         calls.clear()
     assert sizes[0] == sizes[1]
@@ -169,16 +174,17 @@ def test_scratch_memory_holds_the_buffers_of_a_block(calls, dtype):
 # ---- block sizes
 
 
-@pytest.mark.parametrize("name, value", [
-    ("BLOCK_COLUMNS", 1), ("GRADIENT_COLUMNS", 1), ("GRADIENT_ROWS", TILE_ROWS), ("GRADIENT_ROWS", 3 * TILE_ROWS)])
-def test_results_do_not_depend_on_block_sizes(name, value, dtype, monkeypatch, agree):
+@pytest.mark.parametrize("module, name, value", [
+    (gathered_product, "BLOCK_COLUMNS", 1), (gathered_gradient, "COLUMNS", 1),
+    (gathered_gradient, "ROWS", TILE_ROWS), (gathered_gradient, "ROWS", 3 * TILE_ROWS)])
+def test_results_do_not_depend_on_block_sizes(module, name, value, dtype, monkeypatch, agree):
     """The blocks that test_convolution.py leaves as they are."""
     rng = np.random.default_rng(1)
     options = {"stride": (2, 1), "padding": (1, 2), "dilation": (1, 2), "groups": 2}
     outputs = panel_width(np.dtype(dtype)) + 3      # of a group: a panel, and part of another
     x = rng.standard_normal((2, 9, 11, 6), dtype)
     w = rng.standard_normal((3, 3, 3, 2 * outputs), dtype)
-    monkeypatch.setattr(gathered_product, name, value)
+    monkeypatch.setattr(module, name, value)
     y = cpu.convolution_forward(x, w, **options)
     gy = rng.standard_normal(y.shape, dtype)
     terms = 9 * max(outputs, gy.shape[1] * gy.shape[2])

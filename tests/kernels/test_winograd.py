@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from tinyfcn.kernels import cpu, winograd_matrices
-from tinyfcn.kernels.cpu import algorithms, winograd, winograd_gradient
+from tinyfcn.kernels.cpu import (
+    algorithms,
+    winograd,
+    winograd_gradient,
+    winograd_weights,
+)
 
 HERE = pathlib.Path(__file__).parent
 SHARED = runpy.run_path(str(HERE / "convolution_cases.py"))
@@ -177,9 +182,10 @@ def test_blocks_do_not_matter(split, u_bytes, monkeypatch, rng, dtype):
         return roads[-1]
 
     monkeypatch.setattr(winograd, "choose_blocks", choose_blocks)
-    for name, value in {"V_BYTES": 1, "PRODUCT_BYTES": 1 << 14, "LEAST_TILES": 1,
-                        "U_BYTES": u_bytes, "PATCH_ROWS": 16}.items():
+    for name, value in {"V_BYTES": 1, "PRODUCT_BYTES": 1 << 14, "LEAST_TILES": 1}.items():
         monkeypatch.setattr(winograd, name, value)
+    for name, value in {"U_BYTES": u_bytes, "PATCH_ROWS": 16}.items():
+        monkeypatch.setattr(winograd_weights, name, value)
     for name in ("few tiles, many outputs", "many tiles, few outputs"):
         check_all(SIZES[name], rng, dtype, "winograd-4")
     assert {blocks.split for blocks in roads} == {split}
