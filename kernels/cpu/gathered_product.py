@@ -50,7 +50,7 @@ from .micro_kernel import (
     row_starts,
 )
 from .simd import BITS, lanes, lanes_of, prefetch
-from .transposition import transpose
+from .transposition import transposition
 
 # Sizes of the blocks; tests make them smaller. A panel of weights as deep as a block stays in the
 # L1 cache while it meets the gathered rows, which stay in the L2 cache (1 MB where there is AVX-512,
@@ -71,12 +71,12 @@ PRODUCT_JOB = np.dtype(
 )
 
 
-def _pack_weights(w, w_shape, transposed, group_start, channels, output, outputs, taps,
+def _pack_weights(w, w_shape, transpose, group_start, channels, output, outputs, taps,
                   k_start, k_stop, panels):
     """Pack the weights' rows k = (tap, c) for `outputs` columns from `output` on into panels.
 
-    The weights are (taps, in, out); `group_start` is where the group begins among out. With
-    `transposed`, in and out change roles: c runs over out and the columns are in.
+    The weights are (taps, in, out); `group_start` is where the group begins among out. If
+    `transpose` (an address) is not 0, in and out change roles: c runs over out, the columns are in.
     """
     width = TILE_VECTORS * lanes(panels)
     depth = k_stop - k_start
@@ -86,10 +86,10 @@ def _pack_weights(w, w_shape, transposed, group_start, channels, output, outputs
     while k < depth:
         count = min(channels - c, depth - k)
         start = taps[tap, 2] * w_shape[1] * w_shape[2] + group_start
-        if transposed:
+        if transpose:
             for j in range(0, outputs, width):
-                transpose(w, start + (output + j) * w_shape[2] + c, w_shape[2],
-                          min(width, outputs - j), count, panels, (j * depth + k * width), width)
+                call(transpose, w, start + (output + j) * w_shape[2] + c, w_shape[2],
+                     min(width, outputs - j), count, panels, j * depth + k * width, width)
         else:
             for i in range(count):
                 row = start + (c + i) * w_shape[2] + output
@@ -103,13 +103,13 @@ def _pack_weights(w, w_shape, transposed, group_start, channels, output, outputs
 
 
 def _run_product(job, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, taps, in_step,
-                 out_step, groups, transposed, relu, blocks, kernels, scratch):
+                 out_step, groups, transpose, relu, blocks, kernels, scratch):
     """One job. `pack` is the address of `_pack_weights`, or 0 for weights that are packed."""
     width = TILE_VECTORS * lanes(scratch)
     tile, zeros, panels, rows = split_scratch(scratch, blocks)
     zeros[:] = 0.0
     group_out = w_shape[2] // groups
-    channels, group_outputs = (group_out, w_shape[1]) if transposed else (w_shape[1], group_out)
+    channels, group_outputs = (group_out, w_shape[1]) if transpose else (w_shape[1], group_out)
     taps = taps[job.first_tap : job.last_tap]
     depth = taps.shape[0] * channels
     pixels = job.last_pixel - job.first_pixel
@@ -149,7 +149,7 @@ def _run_product(job, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, 
                 panel_start = (job.group * group_panels + first // width) * panel_step
                 panel_start += k_start * width
             else:
-                call(pack, w, w_shape, transposed, job.group * group_out, channels, first, count,
+                call(pack, w, w_shape, transpose, job.group * group_out, channels, first, count,
                      taps, k_start, k_stop, b)
             for start in range(0, pixels, blocks.rows):
                 end = min(pixels, start + blocks.rows)
@@ -187,14 +187,14 @@ def _run_product(job, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, 
 
 @kernel
 def _product(run, pack, x, x_shape, w, w_shape, bias, y, y_shape, taps, jobs, jobs_taken, in_step,
-             out_step, groups, transposed, relu, blocks, kernels, scratch):
+             out_step, groups, transpose, relu, blocks, kernels, scratch):
     workers = scratch.shape[0]
     for worker in prange(workers):
         j = take_job(jobs_taken)
         while j < jobs.shape[0]:
             call(run, jobs[j], pointer(x, 0), x_shape, pointer(w, 0), w_shape, pack,
                  pointer(bias, 0), bias.size > 0, pointer(y, 0), y_shape, taps, in_step, out_step,
-                 groups, transposed, relu, blocks, kernels, scratch[worker])
+                 groups, transpose, relu, blocks, kernels, scratch[worker])
             j = take_job(jobs_taken)
 
 
@@ -219,7 +219,7 @@ def _packing(dtype):
     """The address of `_pack_weights`."""
     numbers, _, shape3, _, table, _, _ = argument_types(dtype)
     return compile_callable(_pack_weights, (
-        numbers, shape3, types.boolean, *(types.intp,) * 4, table, types.intp, types.intp, numbers))
+        numbers, shape3, types.intp, *(types.intp,) * 4, table, types.intp, types.intp, numbers))
 
 
 @functools.cache
@@ -228,8 +228,8 @@ def _product_run(dtype):
     numbers, shape4, shape3, pair, table, addresses, scratch = argument_types(dtype)
     return compile_callable(_run_product, (
         from_dtype(PRODUCT_JOB), numbers, shape4, numbers, shape3, types.intp, numbers,
-        types.boolean, numbers, shape4, table, pair, pair, types.intp, types.boolean,
-        types.boolean, typeof(Blocks(0, 0, 0, 0)), addresses, scratch))
+        types.boolean, numbers, shape4, table, pair, pair, types.intp, types.intp, types.boolean,
+        typeof(Blocks(0, 0, 0, 0)), addresses, scratch))
 
 
 # ---- launchers
@@ -278,6 +278,7 @@ def product(x, w, w_shape, y, bias, phases, taps, in_step, out_step, groups=1, t
         w_shape[2], w_shape[3] // groups)
     depth *= max(last_tap - first_tap for first_tap, last_tap, *_ in phases)
     pack = 0 if w.ndim == 1 else _packing(y.dtype)
+    transpose = transposition(y.dtype) if transposed else 0
     pixels = max(grid_h * grid_w for *_, grid_h, grid_w in phases)
     blocks = _product_blocks(y.dtype, depth, outputs, pixels)
     workers = workers_for(y.size * depth)
@@ -286,7 +287,7 @@ def product(x, w, w_shape, y, bias, phases, taps, in_step, out_step, groups=1, t
     bias = np.empty(0, y.dtype) if bias is None else bias
     _product(_product_run(y.dtype), pack, x.reshape(-1), x.shape, w.reshape(-1),
              _flat_shape(w_shape), bias, y.reshape(-1), y.shape, taps, jobs, counter(), in_step,
-             out_step, groups, transposed, relu, blocks, micro_kernels(y.dtype, blocks.tile_rows),
+             out_step, groups, transpose, relu, blocks, micro_kernels(y.dtype, blocks.tile_rows),
              scratch_for(workers, blocks, y.dtype), threads=workers)
 
 

@@ -9,11 +9,14 @@ needs no product over channels: each row of y is a blend of the few rows of x th
 along the row. (Bilinear filters, Long, Shelhamer, Darrell 2015, section 3.3.)
 """
 
+import functools
+
 import numpy as np
-from numba import prange
+from numba import from_dtype, prange, types
 
 from ..taps import interpolation_taps, transposed_output_size
 from . import memory
+from .callables import call, compile_callable, pointer
 from .checks import check_arrays, contiguous
 from .compilation import inline, kernel
 from .loss import best_class
@@ -31,60 +34,61 @@ def _add_row(x, start, factor, blend, length):
         blend[i] += factor * x[start + i]
 
 
-@inline
-def _blend_rows(x, x_shape, image, out_y, row_sources, row_weights, blend):
-    """The rows of x that reach row `out_y` of y, added up."""
-    length = x_shape[2] * x_shape[3]
-    blend[:length] = 0.0
-    for tap in range(row_sources.shape[1]):
-        factor = row_weights[out_y, tap]
-        if factor != 0.0:
-            start = (image * x_shape[1] + row_sources[out_y, tap]) * length
-            _add_row(x, start, factor, blend, length)
+def _interpolate_row(x, x_shape, image, out_y, row_taps, row_sources, row_weights, column_taps,
+                     column_sources, column_weights, blend, y, out_w):
+    """Row `out_y` of the upsampled image to y; `blend` is as long as a row of x."""
+    length, channels = x_shape[2] * x_shape[3], x_shape[3]
+    for i in range(length):
+        blend[i] = 0.0
+    for tap in range(out_y * row_taps, (out_y + 1) * row_taps):
+        if row_weights[tap] != 0.0:
+            start = (image * x_shape[1] + row_sources[tap]) * length
+            _add_row(x, start, row_weights[tap], blend, length)
+    for out_x in range(out_w):
+        for c in range(0, channels, lanes(blend)):
+            mix = splat(blend, 0.0)
+            for tap in range(out_x * column_taps, (out_x + 1) * column_taps):
+                source = load_part(blend, column_sources[tap] * channels + c, channels - c, 0.0)
+                mix = fma(source, splat(blend, column_weights[tap]), mix)
+            store_part(y, out_x * channels + c, channels - c, mix)
 
 
-@inline
-def _mix_columns(blend, channels, out_x, column_sources, column_weights, y, at):
-    """The pixel at `out_x` from the blended row, to y[at : at + channels]."""
-    for c in range(0, channels, lanes(blend)):
-        mix = splat(blend, blend.dtype.type(0))
-        for tap in range(column_sources.shape[1]):
-            source = load_part(
-                blend, column_sources[out_x, tap] * channels + c, channels - c, 0.0)
-            mix = fma(source, splat(blend, column_weights[out_x, tap]), mix)
-        store_part(y, at + c, channels - c, mix)
-
-
-@kernel
-def _interpolate(x, x_shape, y, y_shape, row_sources, row_weights, column_sources, column_weights,
-                 scratch):
-    channels, workers = x_shape[3], scratch.shape[0]
-    total = y_shape[0] * y_shape[1]
-    for worker in prange(workers):
-        blend = scratch[worker]
-        for row in range(total * worker // workers, total * (worker + 1) // workers):
-            image, out_y = row // y_shape[1], row % y_shape[1]
-            _blend_rows(x, x_shape, image, out_y, row_sources, row_weights, blend)
-            for out_x in range(y_shape[2]):
-                at = (row * y_shape[2] + out_x) * channels
-                _mix_columns(blend, channels, out_x, column_sources, column_weights, y, at)
+@functools.cache
+def _row_interpolation(dtype):
+    """The address of `_interpolate_row`."""
+    numbers, places = types.CPointer(from_dtype(dtype)), types.CPointer(types.int64)
+    return compile_callable(_interpolate_row, (
+        numbers, types.UniTuple(types.int64, 4), types.intp, types.intp, types.intp, places,
+        numbers, types.intp, places, numbers, numbers, numbers, types.intp))
 
 
 @kernel
-def _interpolate_classes(x, x_shape, labels, confidence, y_shape, row_sources, row_weights,
-                         column_sources, column_weights, scratch):
-    """As `_interpolate` and `classify`, without the scores in between."""
-    channels, workers = x_shape[3], scratch.shape[0]
-    total = y_shape[0] * y_shape[1]
+def _interpolate(interpolate_row, x, x_shape, y, y_shape, row_sources, row_weights, column_sources,
+                 column_weights, scratch):
+    workers, total = scratch.shape[0], y_shape[0] * y_shape[1]
     for worker in prange(workers):
-        scores, blend = scratch[worker, :channels], scratch[worker, channels:]
         for row in range(total * worker // workers, total * (worker + 1) // workers):
-            image, out_y = row // y_shape[1], row % y_shape[1]
-            _blend_rows(x, x_shape, image, out_y, row_sources, row_weights, blend)
+            call(interpolate_row, pointer(x, 0), x_shape, row // y_shape[1], row % y_shape[1],
+                 row_sources.shape[1], pointer(row_sources, 0), pointer(row_weights, 0),
+                 column_sources.shape[1], pointer(column_sources, 0), pointer(column_weights, 0),
+                 pointer(scratch[worker], 0), pointer(y, row * y_shape[2] * x_shape[3]), y_shape[2])
+
+
+@kernel
+def _interpolate_classes(interpolate_row, x, x_shape, labels, confidence, y_shape, row_sources,
+                         row_weights, column_sources, column_weights, scratch):
+    """As `_interpolate` and `classify`, with the scores of one row in between."""
+    classes, workers, total = x_shape[3], scratch.shape[0], y_shape[0] * y_shape[1]
+    for worker in prange(workers):
+        scores = scratch[worker, x_shape[2] * classes :]
+        for row in range(total * worker // workers, total * (worker + 1) // workers):
+            call(interpolate_row, pointer(x, 0), x_shape, row // y_shape[1], row % y_shape[1],
+                 row_sources.shape[1], pointer(row_sources, 0), pointer(row_weights, 0),
+                 column_sources.shape[1], pointer(column_sources, 0), pointer(column_weights, 0),
+                 pointer(scratch[worker], 0), pointer(scores, 0), y_shape[2])
             for out_x in range(y_shape[2]):
-                _mix_columns(blend, channels, out_x, column_sources, column_weights, scores, 0)
                 at = row * y_shape[2] + out_x
-                labels[at], confidence[at] = best_class(scores, 0, channels)
+                labels[at], confidence[at] = best_class(scores, out_x * classes, classes)
 
 
 @kernel
@@ -142,7 +146,8 @@ def interpolate(x, rows, columns, stride, padding, output_size=None):
         return y
     taps = _taps(x, rows, columns, stride, padding, output_size)
     scratch = memory.scratch(thread_count(), x.shape[2] * x.shape[3], x.dtype)
-    _interpolate(x.reshape(-1), x.shape, y.reshape(-1), y.shape, *taps, scratch)
+    _interpolate(_row_interpolation(x.dtype), x.reshape(-1), x.shape, y.reshape(-1),
+                 y.shape, *taps, scratch)
     return y
 
 
@@ -171,9 +176,9 @@ def interpolate_classify(x, rows, columns, stride, padding, output_size=None):
     if labels.size == 0:
         return labels, confidence
     taps = _taps(x, rows, columns, stride, padding, output_size)
-    scratch = memory.scratch(thread_count(), (1 + x.shape[2]) * classes, x.dtype)
-    _interpolate_classes(x.reshape(-1), x.shape, labels.reshape(-1), confidence.reshape(-1), shape,
-                         *taps, scratch)
+    scratch = memory.scratch(thread_count(), (x.shape[2] + shape[2]) * classes, x.dtype)
+    _interpolate_classes(_row_interpolation(x.dtype), x.reshape(-1), x.shape, labels.reshape(-1),
+                         confidence.reshape(-1), shape, *taps, scratch)
     return labels, confidence
 
 

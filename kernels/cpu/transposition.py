@@ -1,15 +1,17 @@
 """A square of numbers transposed in registers: rows of one array become columns of another."""
 
+import functools
+
 from llvmlite import ir
-from numba import types
+from numba import from_dtype, types
 from numba.extending import intrinsic
 
-from .compilation import inline
+from .callables import compile_callable
 from .simd import INT, build_load, build_pointer, build_store, lanes, lanes_of
 
 
 @intrinsic
-def transpose_square(typingctx, source, start, step, target, at, to_step):
+def _transpose_square(typingctx, source, start, step, target, at, to_step):
     """target[at + i * to_step + j] = source[start + j * step + i] for i and j below `lanes`.
 
     Rows half the square apart are interleaved, again and again: after log2(lanes) times each
@@ -45,15 +47,24 @@ def transpose_square(typingctx, source, start, step, target, at, to_step):
     return types.void(source, types.intp, types.intp, target, types.intp, types.intp), codegen
 
 
-@inline
-def transpose(source, start, step, rows, columns, target, at, to_step):
-    """target[at + j * to_step + i] = source[start + i * step + j], i below rows, j below columns."""
+def _transpose(source, start, step, rows, columns, target, at, to_step):
     side = lanes(source)
     whole_rows, whole_columns = rows // side * side, columns // side * side
     for i in range(0, whole_rows, side):
         for j in range(0, whole_columns, side):
-            transpose_square(source, start + i * step + j, step, target, at + j * to_step + i,
-                             to_step)
+            _transpose_square(source, start + i * step + j, step, target, at + j * to_step + i,
+                              to_step)
     for i in range(rows):
         for j in range(whole_columns if i < whole_rows else 0, columns):
             target[at + j * to_step + i] = source[start + i * step + j]
+
+
+@functools.cache
+def transposition(dtype):
+    """The address of ``transpose(source, start, step, rows, columns, target, at, to_step)``::
+
+        target[at + j * to_step + i] = source[start + i * step + j]    for i < rows, j < columns
+    """
+    numbers = types.CPointer(from_dtype(dtype))
+    return compile_callable(_transpose, (
+        numbers, *(types.intp,) * 4, numbers, types.intp, types.intp))

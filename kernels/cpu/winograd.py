@@ -166,9 +166,8 @@ def _multiply(m, r, job, v, base, tap_step, channels, u, weights, depth, bias, h
             count = min(weights.rows, depth - first)
             if not weights.ready:
                 call(weights.transform_rows, r, n, pointer(u, 0), weights.inputs, weights.outputs,
-                     np.intp(weights.transposed), panel, first, count, weights.transform,
-                     pointer(u_part, 0), weights.tap_step, pointer(patch, 0), weights.patch_rows,
-                     pointer(buffer, 0))
+                     weights.transpose, panel, first, count, weights.transform, pointer(u_part, 0),
+                     weights.tap_step, pointer(patch, 0), weights.patch_rows, pointer(buffer, 0))
             for tap in range(n * n):
                 at = right_start + tap * weights.tap_step
                 for slot in range(0, slots, rows):

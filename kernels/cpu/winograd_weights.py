@@ -8,7 +8,7 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-from numba import carray, from_dtype, prange, typeof, types
+from numba import from_dtype, prange, typeof, types
 
 from . import memory
 from .callables import call, compile_callable, pointer
@@ -17,11 +17,9 @@ from .jobs import counter, take_job
 from .micro_kernel import TILE_VECTORS, copy, panel_width
 from .simd import BITS, lanes, lanes_of, prefetch
 from .threads import thread_count
-from .transposition import transpose
+from .transposition import transposition
 from .winograd_transforms import transform
 
-# Of an array made from a pointer: no bounds are checked.
-SOME_LENGTH = 1 << 40
 # Of U, where the weights are transformed on the way, some rows at a time; transposed, so many rows
 # are read in one run.
 U_BYTES = (512 if BITS == 512 else 256) << 10
@@ -37,13 +35,13 @@ class Weights(NamedTuple):
     tap_step: int  # of U, or of what is there of it
     inputs: int
     outputs: int
-    transposed: bool
-    transform_rows: int  # addresses
+    transpose: int  # addresses, this one 0 where the weights are not transposed
+    transform_rows: int
     transform: int
     patch_rows: int
 
 
-WEIGHTS_TYPE = typeof(Weights(False, 0, 0, 0, 0, False, 0, 0, 0))
+WEIGHTS_TYPE = typeof(Weights(False, 0, 0, 0, 0, 0, 0, 0, 0))
 
 
 @inline
@@ -52,28 +50,27 @@ def _patch_step(rows, numbers):
     return (rows * TILE_VECTORS + 1) * lanes(numbers)
 
 
-def _transform_rows(r, n, w, inputs, outputs, transposed, panel, first, count, to_u, u, u_step,
+def _transform_rows(r, n, w, inputs, outputs, transpose, panel, first, count, to_u, u, u_step,
                     patch, patch_rows, buffer):
     """U of rows first : first + count of the depth, for one panel, from the pointer `u` on.
 
     `patch_rows` of them are put together first, where taps do not compete for places in the caches.
     """
-    w, patch = carray(w, SOME_LENGTH), carray(patch, SOME_LENGTH)
     width = TILE_VECTORS * lanes(u)
     start_column = panel * width
-    columns = min(width, (inputs if transposed else outputs) - start_column)
+    columns = min(width, (inputs if transpose else outputs) - start_column)
     # Rows lie up to pages apart, where the processor foresees nothing: the next tap's are fetched.
-    ahead = inputs * outputs * (-1 if transposed else 1)
+    ahead = inputs * outputs * (-1 if transpose else 1)
     patch_step = _patch_step(patch_rows, patch)
     for some in range(first, first + count, patch_rows):
         rows = min(patch_rows, first + count - some)
         for tap in range(r * r):
-            if transposed:  # the kernel turned by 180 degrees
+            if transpose:  # the kernel turned by 180 degrees
                 start = ((r * r - 1 - tap) * inputs + start_column) * outputs + some
                 for j in range(columns):
                     for i in range(0, rows, lanes(u)):
                         prefetch(w, start + j * outputs + i + ahead)
-                transpose(w, start, outputs, columns, rows, patch, tap * patch_step, width)
+                call(transpose, w, start, outputs, columns, rows, patch, tap * patch_step, width)
             else:
                 start = (tap * inputs + some) * outputs + start_column
                 for i in range(rows):
@@ -97,9 +94,9 @@ def _rows_transform(dtype):
 
 
 @kernel
-def _transform_weights(r, n, w, w_shape, transposed, transform_rows, to_u, u, tap_step, jobs_taken,
+def _transform_weights(r, n, w, w_shape, transpose, transform_rows, to_u, u, tap_step, jobs_taken,
                        patches):
-    depth, outputs = (w_shape[2], w_shape[1]) if transposed else (w_shape[1], w_shape[2])
+    depth, outputs = (w_shape[2], w_shape[1]) if transpose else (w_shape[1], w_shape[2])
     panels = (outputs + TILE_VECTORS * lanes(u) - 1) // (TILE_VECTORS * lanes(u))
     rows = lanes(u)
     jobs = (depth + rows - 1) // rows * panels
@@ -110,8 +107,8 @@ def _transform_weights(r, n, w, w_shape, transposed, transform_rows, to_u, u, ta
         while job < jobs:
             panel, first = job % panels, job // panels * rows
             at = panel * n * n * tap_step + first * TILE_VECTORS * lanes(u)
-            call(transform_rows, r, n, pointer(w, 0), w_shape[1], w_shape[2], np.intp(transposed),
-                 panel, first, min(rows, depth - first), to_u, pointer(u, at), tap_step,
+            call(transform_rows, r, n, pointer(w, 0), w_shape[1], w_shape[2], transpose, panel,
+                 first, min(rows, depth - first), to_u, pointer(u, at), tap_step,
                  pointer(patch, 0), rows, pointer(buffer, 0))
             job = take_job(jobs_taken)
 
@@ -137,9 +134,10 @@ def transform_weights(w, m, transposed=False):
     u = memory.empty((-(-outputs // width), n * n, tap_step), w.dtype)
     patches = memory.scratch(
         thread_count(), n * n * lane_count + patch_size(r, lane_count, w.dtype), w.dtype)
-    _transform_weights(r, n, w.reshape(-1), (r * r, w.shape[2], w.shape[3]), transposed,
-                       _rows_transform(w.dtype), transform("weights", m, r, w.dtype), u.reshape(-1),
-                       tap_step, counter(), patches)
+    _transform_weights(r, n, w.reshape(-1), (r * r, w.shape[2], w.shape[3]),
+                       transposition(w.dtype) if transposed else 0, _rows_transform(w.dtype),
+                       transform("weights", m, r, w.dtype), u.reshape(-1), tap_step, counter(),
+                       patches)
     return u
 
 
@@ -147,13 +145,14 @@ def describe(weights, m, r, depth, transposed):
     """What `winograd.forward` is told of U or w, whose products have this depth."""
     dtype, width, lane_count = weights.dtype, panel_width(weights.dtype), lanes_of(weights.dtype)
     if weights.ndim == 3:
-        return Weights(True, depth, weights.shape[2], 0, 0, False, 0, 0, 0)
+        return Weights(True, depth, weights.shape[2], 0, 0, 0, 0, 0, 0)
     rows = U_BYTES // ((m + r - 1) ** 2 * width * dtype.itemsize) // lane_count * lane_count
     rows = max(lane_count, min(-(-depth // lane_count) * lane_count, rows))
     # Transposed, the depth lies side by side in memory: the longer the run, the faster.
     patch_rows = min(rows, PATCH_ROWS) if transposed else lane_count
-    return Weights(False, rows, memory.apart(rows * width, dtype), *weights.shape[2:], transposed,
-                   _rows_transform(dtype), transform("weights", m, r, dtype), patch_rows)
+    return Weights(False, rows, memory.apart(rows * width, dtype), *weights.shape[2:],
+                   transposition(dtype) if transposed else 0, _rows_transform(dtype),
+                   transform("weights", m, r, dtype), patch_rows)
 
 
 def patch_size(r, rows, dtype):
