@@ -16,7 +16,7 @@ of them come as int64.
 """
 
 from llvmlite import ir
-from numba import types
+from numba import from_dtype, types
 from numba.core import cgutils
 from numba.core.ccallback import CFunc
 from numba.extending import intrinsic
@@ -24,7 +24,17 @@ from numba.extending import intrinsic
 from .compilation import keep_on_disk, optimization_level
 from .simd import build_pointer
 
+# Types of arguments, beside `types.intp` and `types.boolean`.
+PAIR, TRIPLE, SHAPE = (types.UniTuple(types.int64, count) for count in (2, 3, 4))
+INTEGERS, TABLE = types.Array(types.int64, 1, "C"), types.Array(types.int64, 2, "C")
+
 _compiled = []  # whose code must stay where it is
+
+
+def number_types(dtype):
+    """Types of arguments that hold numbers: a pointer to them, and an array."""
+    number = from_dtype(dtype)
+    return types.CPointer(number), types.Array(number, 1, "C")
 
 
 def compile_callable(function, argument_types):

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-from numba import from_dtype, types
-
 from . import memory
 from .compilation import inline
 from .micro_kernel import TILE_ROWS, TILE_VECTORS, panel_width
@@ -36,14 +34,6 @@ def split_scratch(scratch, blocks):
     panels = zeros + width
     rows = panels + blocks.depth * blocks.columns
     return scratch[:zeros], scratch[zeros:panels], scratch[panels:rows], scratch[rows:]
-
-
-def argument_types(dtype):
-    """What the callables' arguments are: a pointer to numbers, shapes, tables, scratch memory."""
-    number = from_dtype(dtype)
-    return (types.CPointer(number), types.UniTuple(types.int64, 4), types.UniTuple(types.int64, 3),
-            types.UniTuple(types.int64, 2), types.Array(types.int64, 2, "C"),
-            types.Array(types.int64, 1, "C"), types.Array(number, 1, "C"))
 
 
 def whole_panels(columns, dtype):

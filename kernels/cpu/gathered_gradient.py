@@ -12,12 +12,11 @@ import functools
 import numpy as np
 from numba import from_dtype, prange, typeof, types
 
-from .callables import call, compile_callable, pointer
+from .callables import INTEGERS, PAIR, SHAPE, TABLE, call, compile_callable, number_types, pointer
 from .compilation import kernel
 from .gathered_blocks import (
     JOBS,
     Blocks,
-    argument_types,
     cut,
     scratch_for,
     split_scratch,
@@ -113,10 +112,10 @@ def _gradient(run, x, x_shape, gy, gy_shape, gw, taps, jobs, jobs_taken, in_step
 @functools.cache
 def _gradient_run(dtype):
     """The address of `_run_gradient`."""
-    numbers, shape4, _, pair, table, addresses, scratch = argument_types(dtype)
+    numbers, scratch = number_types(dtype)
     return compile_callable(_run_gradient, (
-        from_dtype(JOB), numbers, shape4, numbers, shape4, numbers, table, pair,
-        types.intp, typeof(Blocks(0, 0, 0, 0)), addresses, scratch))
+        from_dtype(JOB), numbers, SHAPE, numbers, SHAPE, numbers, TABLE, PAIR, types.intp,
+        typeof(Blocks(0, 0, 0, 0)), INTEGERS, scratch))
 
 
 # ---- launcher

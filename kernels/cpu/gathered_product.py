@@ -23,12 +23,21 @@ import numpy as np
 from numba import from_dtype, prange, typeof, types
 
 from . import memory
-from .callables import call, compile_callable, pointer
+from .callables import (
+    INTEGERS,
+    PAIR,
+    SHAPE,
+    TABLE,
+    TRIPLE,
+    call,
+    compile_callable,
+    number_types,
+    pointer,
+)
 from .compilation import kernel
 from .gathered_blocks import (
     JOBS,
     Blocks,
-    argument_types,
     cut,
     scratch_for,
     split_scratch,
@@ -217,19 +226,19 @@ def _pack(w, w_shape, groups, packed):
 @functools.cache
 def _packing(dtype):
     """The address of `_pack_weights`."""
-    numbers, _, shape3, _, table, _, _ = argument_types(dtype)
+    numbers, _ = number_types(dtype)
     return compile_callable(_pack_weights, (
-        numbers, shape3, types.intp, *(types.intp,) * 4, table, types.intp, types.intp, numbers))
+        numbers, TRIPLE, *(types.intp,) * 5, TABLE, types.intp, types.intp, numbers))
 
 
 @functools.cache
 def _product_run(dtype):
     """The address of `_run_product`."""
-    numbers, shape4, shape3, pair, table, addresses, scratch = argument_types(dtype)
+    numbers, scratch = number_types(dtype)
     return compile_callable(_run_product, (
-        from_dtype(PRODUCT_JOB), numbers, shape4, numbers, shape3, types.intp, numbers,
-        types.boolean, numbers, shape4, table, pair, pair, types.intp, types.intp, types.boolean,
-        typeof(Blocks(0, 0, 0, 0)), addresses, scratch))
+        from_dtype(PRODUCT_JOB), numbers, SHAPE, numbers, TRIPLE, types.intp, numbers,
+        types.boolean, numbers, SHAPE, TABLE, PAIR, PAIR, types.intp, types.intp, types.boolean,
+        typeof(Blocks(0, 0, 0, 0)), INTEGERS, scratch))
 
 
 # ---- launchers

@@ -12,11 +12,11 @@ along the row. (Bilinear filters, Long, Shelhamer, Darrell 2015, section 3.3.)
 import functools
 
 import numpy as np
-from numba import from_dtype, prange, types
+from numba import prange, types
 
 from ..taps import interpolation_taps, transposed_output_size
 from . import memory
-from .callables import call, compile_callable, pointer
+from .callables import SHAPE, call, compile_callable, number_types, pointer
 from .checks import check_arrays, contiguous
 from .compilation import inline, kernel
 from .loss import best_class
@@ -56,10 +56,10 @@ def _interpolate_row(x, x_shape, image, out_y, row_taps, row_sources, row_weight
 @functools.cache
 def _row_interpolation(dtype):
     """The address of `_interpolate_row`."""
-    numbers, places = types.CPointer(from_dtype(dtype)), types.CPointer(types.int64)
+    (numbers, _), places = number_types(dtype), types.CPointer(types.int64)
     return compile_callable(_interpolate_row, (
-        numbers, types.UniTuple(types.int64, 4), types.intp, types.intp, types.intp, places,
-        numbers, types.intp, places, numbers, numbers, numbers, types.intp))
+        numbers, SHAPE, types.intp, types.intp, types.intp, places, numbers, types.intp, places,
+        numbers, numbers, numbers, types.intp))
 
 
 @kernel

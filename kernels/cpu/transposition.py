@@ -3,10 +3,10 @@
 import functools
 
 from llvmlite import ir
-from numba import from_dtype, types
+from numba import types
 from numba.extending import intrinsic
 
-from .callables import compile_callable
+from .callables import compile_callable, number_types
 from .simd import INT, build_load, build_pointer, build_store, lanes, lanes_of
 
 
@@ -65,6 +65,6 @@ def transposition(dtype):
 
         target[at + j * to_step + i] = source[start + i * step + j]    for i < rows, j < columns
     """
-    numbers = types.CPointer(from_dtype(dtype))
+    numbers, _ = number_types(dtype)
     return compile_callable(_transpose, (
         numbers, *(types.intp,) * 4, numbers, types.intp, types.intp))

@@ -21,7 +21,7 @@ import numpy as np
 from numba import from_dtype, prange, typeof, types
 
 from . import memory
-from .callables import call, compile_callable, pointer
+from .callables import INTEGERS, PAIR, SHAPE, call, compile_callable, number_types, pointer
 from .compilation import inline, kernel
 from .jobs import counter, take_job
 from .micro_kernel import (
@@ -220,14 +220,12 @@ def _run_job(m, r, job, x, x_shape, u, weights, u_size, patch_size, bias, has_bi
 @functools.cache
 def _job_run(dtype):
     """The address of `_run_job`."""
-    number = from_dtype(dtype)
-    numbers, buffer = types.CPointer(number), types.Array(number, 1, "C")
-    shape, pair = types.UniTuple(types.int64, 4), types.UniTuple(types.int64, 2)
+    numbers, scratch = number_types(dtype)
     return compile_callable(_run_job, (
-        types.intp, types.intp, from_dtype(JOB), numbers, shape, numbers, WEIGHTS_TYPE,
-        types.intp, types.intp, numbers, types.boolean, numbers, shape, pair, pair, types.boolean,
-        types.boolean, buffer, types.intp, types.intp, typeof(Blocks(0, 0, False)), types.intp,
-        types.intp, types.Array(types.int64, 1, "C"), types.boolean, types.boolean, buffer))
+        types.intp, types.intp, from_dtype(JOB), numbers, SHAPE, numbers, WEIGHTS_TYPE, types.intp,
+        types.intp, numbers, types.boolean, numbers, SHAPE, PAIR, PAIR, types.boolean,
+        types.boolean, scratch, types.intp, types.intp, typeof(Blocks(0, 0, False)), types.intp,
+        types.intp, INTEGERS, types.boolean, types.boolean, scratch))
 
 
 @kernel

@@ -15,12 +15,14 @@ would be larger than all else: then a thread computes all taps for a few pairs o
 transforms them back at once.
 """
 
+import functools
+
 import numpy as np
-from numba import prange
+from numba import prange, types
 
 from . import memory
 from .algorithms import PART_BYTES
-from .callables import call, pointer
+from .callables import INTEGERS, PAIR, SHAPE, call, compile_callable, number_types, pointer
 from .compilation import inline, kernel
 from .jobs import counter, take_job
 from .micro_kernel import (
@@ -31,6 +33,7 @@ from .micro_kernel import (
     multiply,
     panel_width,
     put_tile,
+    row_starts,
 )
 from .simd import BITS, fence, lanes, lanes_of
 from .threads import thread_count
@@ -80,79 +83,105 @@ def _place(c, width, slots):
     return c // width * width * slots + c % width
 
 
+def _transform_tile(tile, m, n, x, x_shape, gy, gy_shape, padding, tiles, to_v, v, v_step, channels,
+                    to_g, g, g_step, outputs, slots, slot, scratch):
+    """V and the transformed gy of a tile, to its slot."""
+    width = TILE_VECTORS * lanes(scratch)
+    buffer, patch = scratch[: n * n * lanes(scratch)], scratch[n * n * lanes(scratch) :]
+    image, top, left = tile_place(tile, tiles, m)
+    _transform_patch(image, top - padding[0], left - padding[1], n, x, x_shape, channels, to_v, v,
+                     v_step, n, lanes(scratch), slots, slot, patch, buffer)
+    _transform_patch(image, top, left, m, gy, gy_shape, outputs, to_g, g, g_step, n, width, slots,
+                     slot, patch, buffer)
+
+
+@functools.cache
+def _tile_transform(dtype):
+    """The address of `_transform_tile`."""
+    numbers, scratch = number_types(dtype)
+    return compile_callable(_transform_tile, (
+        *(types.intp,) * 3, numbers, SHAPE, numbers, SHAPE, PAIR, PAIR, types.intp, numbers,
+        types.intp, types.intp, types.intp, numbers, *(types.intp,) * 4, scratch))
+
+
 @kernel
-def _transform_tiles(m, n, x, x_shape, gy, gy_shape, padding, tiles, first, last, to_v, v, v_step,
-                     channels, to_g, g, g_step, outputs, slots_taken, buffers):
+def _transform_tiles(transform_tile, m, n, x, x_shape, gy, gy_shape, padding, tiles, first, last,
+                     to_v, v, v_step, channels, to_g, g, g_step, outputs, slots_taken, scratch):
     """V and the transformed gy of tiles first : last."""
-    width = TILE_VECTORS * lanes(v)
-    workers = buffers.shape[0]
-    slots = last - first
+    workers, slots = scratch.shape[0], last - first
     for worker in prange(workers):
-        buffer = buffers[worker, : n * n * lanes(v)]
-        patch = buffers[worker, n * n * lanes(v) :]
         slot = take_job(slots_taken)
         while slot < slots:
-            image, top, left = tile_place(first + slot, tiles, m)
-            _transform_patch(image, top - padding[0], left - padding[1], n, x, x_shape, channels,
-                             to_v, v, v_step, n, lanes(v), slots, slot, patch, buffer)
-            _transform_patch(image, top, left, m, gy, gy_shape, outputs,
-                             to_g, g, g_step, n, width, slots, slot, patch, buffer)
+            call(transform_tile, first + slot, m, n, pointer(x, 0), x_shape, pointer(gy, 0),
+                 gy_shape, padding, tiles, to_v, pointer(v, 0), v_step, channels, to_g,
+                 pointer(g, 0), g_step, outputs, slots, slot, scratch[worker])
             slot = take_job(slots_taken)
 
 
+def _multiply_part(transform_tile, begin, end, block, m, n, x, x_shape, gy, gy_shape, padding,
+                   tiles, to_v, v_step, channels, to_g, g_step, outputs, sums, gu_step, kernels,
+                   scratch):
+    """gU of tiles begin : end, to `sums`."""
+    width, rows = TILE_VECTORS * lanes(scratch), min(ROWS, lanes(scratch))
+    room = n * n * (lanes(scratch) + max(channels, outputs))  # for `_transform_tile`
+    zeros = scratch[room : room + width]
+    products = scratch[room + width : room + width + rows * width]
+    v = scratch[room + width + rows * width :]
+    g = v[n * n * v_step :]
+    zeros[:] = 0.0
+    product_starts = row_starts(rows, width)
+    starts = row_starts(x_shape[3], gy_shape[3])
+    below_all = scratch.dtype.type(-np.inf)
+    for first in range(begin, end, block):
+        slots = min(block, end - first)
+        for slot in range(slots):
+            call(transform_tile, first + slot, m, n, x, x_shape, gy, gy_shape, padding, tiles, to_v,
+                 pointer(v, 0), v_step, channels, to_g, pointer(g, 0), g_step, outputs, slots, slot,
+                 scratch)
+        again = first > begin
+        for tap in range(n * n):
+            for j in range(0, gy_shape[3], width):
+                columns = min(width, gy_shape[3] - j)
+                panel = tap * g_step + j * slots
+                for c in range(0, x_shape[3], rows):
+                    count = min(rows, x_shape[3] - c)
+                    at = tap * v_step + _place(c, lanes(v), slots)
+                    if count == rows:
+                        fetch_tile(sums, starts, c, rows, tap * gu_step + j, columns)
+                        multiply(kernels, v, at, lanes(v), g, panel, panel, columns, sums, starts, c,
+                                 tap * gu_step + j, again, slots, zeros, 0, below_all)
+                        continue
+                    multiply(kernels, v, at, lanes(v), g, panel, panel, columns, products,
+                             product_starts, 0, 0, False, slots, zeros, 0, below_all)
+                    for i in range(count):
+                        to = tap * gu_step + starts[c + i] + j
+                        for k in range(columns):
+                            before = sums[to + k] if again else scratch.dtype.type(0)
+                            sums[to + k] = before + products[i * width + k]
+
+
+@functools.cache
+def _part_product(dtype):
+    """The address of `_multiply_part`."""
+    numbers, scratch = number_types(dtype)
+    return compile_callable(_multiply_part, (
+        *(types.intp,) * 6, numbers, SHAPE, numbers, SHAPE, PAIR, PAIR, *(types.intp,) * 6, numbers,
+        types.intp, INTEGERS, scratch))
+
+
 @kernel
-def _multiply_parts(m, n, x, x_shape, gy, gy_shape, padding, tiles, total, block, to_v, v_step,
-                    channels, to_g, g_step, outputs, gu, gu_step, kernels, parts_taken, scratch):
+def _multiply_parts(multiply_part, transform_tile, m, n, x, x_shape, gy, gy_shape, padding, tiles,
+                    total, block, to_v, v_step, channels, to_g, g_step, outputs, gu, gu_step,
+                    kernels, parts_taken, scratch):
     """gU of each part of the tiles, block by block of them, all of it in a core's cache."""
-    width = TILE_VECTORS * lanes(gu)
-    parts, workers, rows = gu.shape[0], scratch.shape[0], min(ROWS, lanes(gu))
-    room = n * n * lanes(gu) + n * n * max(channels, outputs)
+    parts, workers = gu.shape[0], scratch.shape[0]
     for worker in prange(workers):
-        buffer = scratch[worker, : n * n * lanes(gu)]
-        patch = scratch[worker, n * n * lanes(gu) : room]
-        zeros = scratch[worker, room : room + width]
-        products = scratch[worker, room + width : room + width + rows * width]
-        v = scratch[worker, room + width + rows * width :]
-        g = scratch[worker, room + width + rows * width + n * n * v_step :]
-        zeros[:] = 0.0
-        product_starts = np.arange(rows) * width
-        starts = np.arange(x_shape[3]) * gy_shape[3]
-        below_all = gu.dtype.type(-np.inf)
         part = take_job(parts_taken)
         while part < parts:
-            begin, end = total * part // parts, total * (part + 1) // parts
-            sums = gu[part]
-            for first in range(begin, end, block):
-                slots = min(block, end - first)
-                for slot in range(slots):
-                    image, top, left = tile_place(first + slot, tiles, m)
-                    _transform_patch(
-                        image, top - padding[0], left - padding[1], n, x, x_shape, channels, to_v,
-                        v, v_step, n, lanes(v), slots, slot, patch, buffer)
-                    _transform_patch(
-                        image, top, left, m, gy, gy_shape, outputs, to_g, g, g_step, n, width,
-                        slots, slot, patch, buffer)
-                again = first > begin
-                for tap in range(n * n):
-                    for j in range(0, gy_shape[3], width):
-                        columns = min(width, gy_shape[3] - j)
-                        panel = tap * g_step + j * slots
-                        for c in range(0, x_shape[3], rows):
-                            count = min(rows, x_shape[3] - c)
-                            at = tap * v_step + _place(c, lanes(v), slots)
-                            if count == rows:
-                                fetch_tile(sums, starts, c, rows, tap * gu_step + j, columns)
-                                multiply(kernels, v, at, lanes(v), g, panel, panel, columns, sums,
-                                         starts, c, tap * gu_step + j, again, slots, zeros, 0,
-                                         below_all)
-                                continue
-                            multiply(kernels, v, at, lanes(v), g, panel, panel, columns, products,
-                                     product_starts, 0, 0, False, slots, zeros, 0, below_all)
-                            for i in range(count):
-                                to = tap * gu_step + starts[c + i] + j
-                                for k in range(columns):
-                                    before = sums[to + k] if again else gu.dtype.type(0)
-                                    sums[to + k] = before + products[i * width + k]
+            call(multiply_part, transform_tile, total * part // parts, total * (part + 1) // parts,
+                 block, m, n, pointer(x, 0), x_shape, pointer(gy, 0), gy_shape, padding, tiles, to_v,
+                 v_step, channels, to_g, g_step, outputs, pointer(gu[part], 0), gu_step, kernels,
+                 scratch[worker])
             part = take_job(parts_taken)
 
 
@@ -176,7 +205,7 @@ def _multiply_tiles(v, v_step, g, g_step, gu, gu_step, gu_shape, slots, again, k
         buffer = np.empty(tile_rows * width + width, v.dtype)
         tile, zeros = buffer[: tile_rows * width], buffer[tile_rows * width :]
         zeros[:] = 0.0
-        tile_starts = np.arange(tile_rows) * width
+        tile_starts = row_starts(tile_rows, width)
         below_all = v.dtype.type(-np.inf)
         tap = take_job(taps_taken)
         while tap < gu_shape[0]:
@@ -194,7 +223,7 @@ def _multiply_tiles(v, v_step, g, g_step, gu, gu_step, gu_shape, slots, again, k
                     else:
                         multiply(kernels, v, at, lanes(v), g, panel, panel, columns, tile,
                                  tile_starts, 0, 0, False, slots, zeros, 0, below_all)
-                        put_tile(tile, rows, columns, gu, starts, c, j, again, zeros[:0], False,
+                        put_tile(tile, rows, columns, gu, starts, c, j, again, zeros, False,
                                  False)
             tap = take_job(taps_taken)
 
@@ -221,49 +250,64 @@ def _transform_back(r, n, gu, gu_step, to_w, gw, size, buffers):
             copy(buffer, tap * lanes(gu), gw, tap * size + at, rest)
 
 
-@kernel
-def _multiply_pairs(r, n, v, v_step, g, g_step, slots, to_w, gw, gw_shape, job_columns, kernels,
-                    jobs_taken, scratch):
-    """gW from all tiles at once, for a vector of inputs and some outputs at a time."""
-    width, job_rows, tile_rows = TILE_VECTORS * lanes(v), lanes(v), min(ROWS, lanes(v))
-    step = job_rows * job_columns + lanes(v)
+def _multiply_pair(c, rows, j, columns, r, n, v, v_step, g, g_step, slots, to_w, gw, gw_shape,
+                   job_columns, kernels, scratch):
+    """gW from all tiles at once, for `rows` inputs from c on and some outputs from j on."""
+    width, tile_rows = TILE_VECTORS * lanes(scratch), min(ROWS, lanes(scratch))
+    step = lanes(scratch) * job_columns + lanes(scratch)
     size = gw_shape[0] * gw_shape[1]
-    row_blocks = (gw_shape[0] + job_rows - 1) // job_rows
+    buffer = scratch[: n * n * lanes(scratch)]
+    lane = scratch[n * n * lanes(scratch) :][: r * r * lanes(scratch)]
+    zeros = scratch[(n * n + r * r) * lanes(scratch) :][:width]
+    products = scratch[(n * n + r * r) * lanes(scratch) + width :]
+    zeros[:] = 0.0
+    starts = row_starts(lanes(scratch), job_columns)
+    below_all = scratch.dtype.type(-np.inf)
+    for tap in range(n * n):
+        for k in range(0, columns, width):
+            panel = tap * g_step + (j + k) * slots
+            for row in range(0, rows, tile_rows):
+                at = tap * v_step + _place(c + row, lanes(v), slots)
+                multiply(kernels, v, at, lanes(v), g, panel, panel, min(width, columns - k),
+                         products, starts, row, tap * step + k, False, slots, zeros, 0, below_all)
+    for i in range(rows):
+        for k in range(0, columns, lanes(v)):
+            source = pointer(products, i * job_columns + k)
+            at = (c + i) * gw_shape[1] + j + k
+            if columns - k >= lanes(v):
+                call(to_w, source, n * step, step, 0, pointer(gw, at), r * size, size, 0, 1,
+                     pointer(buffer, 0))
+                continue
+            call(to_w, source, n * step, step, 0, pointer(lane, 0), r * lanes(v), lanes(v), 0, 1,
+                 pointer(buffer, 0))
+            for tap in range(r * r):
+                copy(lane, tap * lanes(v), gw, tap * size + at, columns - k)
+
+
+@functools.cache
+def _pair_product(dtype):
+    """The address of `_multiply_pair`."""
+    numbers, scratch = number_types(dtype)
+    return compile_callable(_multiply_pair, (
+        *(types.intp,) * 6, numbers, types.intp, numbers, *(types.intp,) * 3, numbers, PAIR,
+        types.intp, INTEGERS, scratch))
+
+
+@kernel
+def _multiply_pairs(multiply_pair, r, n, v, v_step, g, g_step, slots, to_w, gw, gw_shape,
+                    job_columns, kernels, jobs_taken, scratch):
+    """gW from all tiles at once, for a vector of inputs and some outputs at a time."""
+    row_blocks = (gw_shape[0] + lanes(v) - 1) // lanes(v)
     jobs = (gw_shape[1] + job_columns - 1) // job_columns * row_blocks
     workers = scratch.shape[0]
     for worker in prange(workers):
-        buffer = scratch[worker, : n * n * lanes(v)]
-        lane = scratch[worker, n * n * lanes(v) :][: r * r * lanes(v)]
-        zeros = scratch[worker, (n * n + r * r) * lanes(v) :][:width]
-        products = scratch[worker, (n * n + r * r) * lanes(v) + width :]
-        zeros[:] = 0.0
-        starts = np.arange(job_rows) * job_columns
-        below_all = v.dtype.type(-np.inf)
         job = take_job(jobs_taken)
         while job < jobs:
-            j, c = job // row_blocks * job_columns, job % row_blocks * job_rows
-            columns = min(job_columns, gw_shape[1] - j)
-            rows = min(job_rows, gw_shape[0] - c)
-            for tap in range(n * n):
-                for k in range(0, columns, width):
-                    panel = tap * g_step + (j + k) * slots
-                    for row in range(0, rows, tile_rows):
-                        at = tap * v_step + _place(c + row, lanes(v), slots)
-                        multiply(kernels, v, at, lanes(v), g, panel, panel, min(width, columns - k),
-                                 products, starts, row, tap * step + k, False, slots, zeros, 0,
-                                 below_all)
-            for i in range(rows):
-                for k in range(0, columns, lanes(v)):
-                    source = pointer(products, i * job_columns + k)
-                    at = (c + i) * gw_shape[1] + j + k
-                    if columns - k >= lanes(v):
-                        call(to_w, source, n * step, step, 0, pointer(gw, at), r * size, size, 0, 1,
-                             pointer(buffer, 0))
-                        continue
-                    call(to_w, source, n * step, step, 0, pointer(lane, 0), r * lanes(v), lanes(v),
-                         0, 1, pointer(buffer, 0))
-                    for tap in range(r * r):
-                        copy(lane, tap * lanes(v), gw, tap * size + at, columns - k)
+            c, j = job % row_blocks * lanes(v), job // row_blocks * job_columns
+            call(multiply_pair, c, min(lanes(v), gw_shape[0] - c), j,
+                 min(job_columns, gw_shape[1] - j), r, n, pointer(v, 0), v_step, pointer(g, 0),
+                 g_step, slots, to_w, pointer(gw, 0), gw_shape, job_columns, kernels,
+                 scratch[worker])
             job = take_job(jobs_taken)
         fence(v)
 
@@ -302,26 +346,28 @@ def weight_gradient(x, gy, m, r, padding):
     if part_bytes <= PART_BYTES and total >= PARTS * LEAST_BLOCK and outputs == gy.shape[3]:
         tile_bytes = n * n * (channels + whole_panels) * dtype.itemsize
         block = min(MOST_BLOCK, max(LEAST_BLOCK, (CACHE_BYTES - part_bytes) // tile_bytes))
-        v_step, g_step = memory.apart(block * channels, dtype), memory.apart(block * whole_panels, dtype)
+        v_step = memory.apart(block * channels, dtype)
+        g_step = memory.apart(block * whole_panels, dtype)
         gu = memory.empty((PARTS, n * n * gu_step), dtype)
         room = (n * n * (lane_count + max(channels, outputs)) + width + rows * width
                 + n * n * (v_step + g_step))
-        _multiply_parts(m, n, *flat, total, block, to_v, v_step, channels, to_g, g_step, outputs,
-                        gu, gu_step, kernels, counter(),
-                        memory.scratch(workers, room, dtype))
+        _multiply_parts(_part_product(dtype), _tile_transform(dtype), m, n, *flat, total, block,
+                        to_v, v_step, channels, to_g, g_step, outputs, gu, gu_step, kernels,
+                        counter(), memory.scratch(workers, room, dtype))
         _add_parts(gu)
         return transform_back(gu[0])
     batch = max(LEAST_BATCH, BATCH_BYTES // (n * n * (channels + whole_panels) * dtype.itemsize))
     at_once = total <= batch
     batch = -(-total // -(-total // batch))
-    v_step, g_step = memory.apart(batch * channels, dtype), memory.apart(batch * whole_panels, dtype)
+    v_step = memory.apart(batch * channels, dtype)
+    g_step = memory.apart(batch * whole_panels, dtype)
     v = memory.empty((n * n * v_step,), dtype)
     g = memory.empty((n * n * g_step,), dtype)
 
     def transform_tiles(first, last):
         room = n * n * (lane_count + max(channels, outputs))
-        _transform_tiles(m, n, *flat, first, last, to_v, v, v_step, channels, to_g, g, g_step,
-                         outputs, counter(), memory.scratch(workers, room, dtype))
+        _transform_tiles(_tile_transform(dtype), m, n, *flat, first, last, to_v, v, v_step,
+                         channels, to_g, g, g_step, outputs, counter(), memory.scratch(workers, room, dtype))
 
     if at_once:
         transform_tiles(0, total)
@@ -331,8 +377,9 @@ def weight_gradient(x, gy, m, r, padding):
         room = (n * n + r * r) * lane_count + width + n * n * lane_count * (job_columns + 1)
         if gw.nbytes >= STREAMED_BYTES and gw.shape[3] % lane_count == 0:
             to_w = transform("weights_adjoint", m, r, dtype, streaming=True)
-        _multiply_pairs(r, n, v, v_step, g, g_step, total, to_w, gw.reshape(-1), gw.shape[2:],
-                        job_columns, kernels, counter(), memory.scratch(workers, room, dtype))
+        _multiply_pairs(_pair_product(dtype), r, n, v, v_step, g, g_step, total, to_w,
+                        gw.reshape(-1), gw.shape[2:], job_columns, kernels, counter(),
+                        memory.scratch(workers, room, dtype))
         return gw
     gu = memory.empty((n * n * gu_step,), dtype)
     for first in range(0, total, batch):

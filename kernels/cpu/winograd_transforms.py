@@ -15,11 +15,11 @@ import functools
 from typing import NamedTuple
 
 from llvmlite import ir
-from numba import from_dtype, types
+from numba import types
 from numba.extending import intrinsic
 
 from ..winograd_matrices import matrices
-from .callables import compile_callable, pointer
+from .callables import compile_callable, number_types, pointer
 from .simd import INT, build_fma, build_load, build_store, lanes, lanes_of, llvm_vector
 
 
@@ -185,7 +185,7 @@ def transform(kind, m, r, dtype, streaming=False):
                 _apply(kind, m, r, streaming, pointer(buffer, i * columns * size), size,
                        pointer(target, y + i * to_row_step), to_step)
 
-    numbers = types.CPointer(from_dtype(dtype))
+    numbers, _ = number_types(dtype)
     return compile_callable(transform, (
         numbers, types.intp, types.intp, types.intp, numbers, types.intp, types.intp, types.intp,
         types.intp, numbers))

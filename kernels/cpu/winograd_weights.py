@@ -1,17 +1,16 @@
 """Winograd's weights: U = G w G^T of every pair of channels, in the panels that products read.
 
-Weights that stay are transformed once (`transform_weights`); those that change with every step, some
-rows of a panel at a time, just before `winograd.forward` multiplies with them.
+Weights that stay are transformed once (`transform_weights`); those that change with every step,
+some rows of a panel at a time, just before `winograd.forward` multiplies with them.
 """
 
 import functools
 from typing import NamedTuple
 
-import numpy as np
-from numba import from_dtype, prange, typeof, types
+from numba import prange, typeof, types
 
 from . import memory
-from .callables import call, compile_callable, pointer
+from .callables import call, compile_callable, number_types, pointer
 from .compilation import inline, kernel
 from .jobs import counter, take_job
 from .micro_kernel import TILE_VECTORS, copy, panel_width
@@ -87,7 +86,7 @@ def _transform_rows(r, n, w, inputs, outputs, transpose, panel, first, count, to
 @functools.cache
 def _rows_transform(dtype):
     """The address of `_transform_rows`: two kernels need it."""
-    numbers = types.CPointer(from_dtype(dtype))
+    numbers, _ = number_types(dtype)
     return compile_callable(_transform_rows, (
         types.intp, types.intp, numbers, *(types.intp,) * 6, types.int64, numbers, types.intp,
         numbers, types.intp, numbers))
