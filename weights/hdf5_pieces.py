@@ -4,6 +4,7 @@ libhdf5 unpacks a compressed chunk whole, each time that a part of it is read, a
 beside that. So pieces are whole chunks; one that is too large for a piece is unpacked here, as a
 stream.
 """
+import functools
 import itertools
 import math
 import zlib
@@ -33,7 +34,7 @@ def pieces(path, name, dataset):
     (place, array)
         A tuple of slices, and the numbers there in the machine's byte order. Pieces take some
         `SLICE_BYTES`, but where a chunk is larger and stored in a way that only libhdf5 unpacks
-        (with a checksum, or behind a user block).
+        (with a checksum).
 
     Raises
     ------
@@ -79,7 +80,7 @@ def _large_chunk(path, name, dataset, place):
     if stored.byte_offset is None or not filters:
         # Not stored at all, or as it is: any part can be read alone.
         chunk = None
-    elif filters in ([DEFLATE], [SHUFFLE, DEFLATE]) and not dataset.file.userblock_size:
+    elif filters in ([DEFLATE], [SHUFFLE, DEFLATE]):
         chunk = _unpack(path, name, dataset, stored, SHUFFLE in filters)
     else:
         yield place, native(np.asarray(dataset[place]))
@@ -101,7 +102,7 @@ def _unpack(path, name, dataset, stored, shuffled):
     def blocks():
         inflater, left = zlib.decompressobj(), stored.size
         with open(path, "rb") as stream:
-            stream.seek(stored.byte_offset)
+            stream.seek(_place_in_file(dataset.file, stored.byte_offset))
             while left and (data := stream.read(min(left, BLOCK_BYTES))):
                 left -= len(data)
                 while data:
@@ -115,3 +116,24 @@ def _unpack(path, name, dataset, stored, shuffled):
     shape = shape[::-1] if shuffled else shape
     chunk = gather(path, short(name), blocks(), np.dtype(np.uint8), shape)
     return chunk.T if shuffled else chunk
+
+
+def _place_in_file(file, offset):
+    """Where in a file the byte lies that libhdf5 says a chunk begins with."""
+    # MATLAB puts a user block in front of all its files.
+    user_block = file.userblock_size
+    return offset + user_block if user_block and _leaves_out_user_blocks() else offset
+
+
+@functools.cache
+def _leaves_out_user_blocks():
+    """Say whether this libhdf5 counts the places of chunks from the end of the user block."""
+    # HDF5 1.12 does and 2.0 does not: it is asked for, since others may be in use.
+    def place(user_block):
+        with h5py.File("probe", "w", driver="core", backing_store=False,
+                       userblock_size=user_block) as file:
+            dataset = file.create_dataset("x", data=[0], chunks=(1,))
+            file.flush()
+            return dataset.id.get_chunk_info(0).byte_offset
+
+    return place(512) == place(0)

@@ -43,8 +43,9 @@ def test_the_numbers_are_those_that_were_written(tmp_path, array, options, dtype
     np.testing.assert_array_equal(out, array)
 
 
-def test_pieces_cover_a_dataset_once_and_are_small(tmp_path, array):
-    with h5py.File(tmp_path / "a.h5", "w") as file:
+@pytest.mark.parametrize("user_block", [0, 512])
+def test_pieces_cover_a_dataset_once_and_are_small(tmp_path, array, user_block):
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=user_block) as file:
         whole = file.create_dataset("x", data=array, chunks=SHAPE, compression=1, shuffle=True)
         rows = file.create_dataset("y", data=array, chunks=(3, 7, 11), compression=1)
         plain = file.create_dataset("z", data=array)
@@ -72,11 +73,26 @@ def test_chunks_that_are_not_stored_or_not_compressed(tmp_path, array):
     np.testing.assert_array_equal(read["y"], array)
 
 
-def test_behind_a_user_block(tmp_path, array):
+@pytest.mark.parametrize("user_block", [512, 4096])
+@pytest.mark.parametrize("compression", [None, 1])
+def test_behind_a_user_block(tmp_path, array, user_block, compression):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", userblock_size=user_block) as file:
+        file.create_dataset("x", data=array, chunks=SHAPE, compression=compression)
+    np.testing.assert_array_equal(weights.read(path)["x"], array)
+
+
+@pytest.mark.parametrize("behind", [0, 512])
+def test_libraries_that_leave_the_user_block_out_and_that_do_not(tmp_path, array, monkeypatch,
+                                                                 behind):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w", userblock_size=512) as file:
-        file.create_dataset("x", data=array, chunks=SHAPE, compression=1)
-    np.testing.assert_array_equal(weights.read(path)["x"], array)
+        x = file.create_dataset("x", data=array, chunks=SHAPE, compression=1)
+        file.flush()
+        packed = x.id.read_direct_chunk((0, 0, 0))[1]
+        at = path.read_bytes().index(packed)
+        monkeypatch.setattr(hdf5_pieces, "_leaves_out_user_blocks", lambda: behind > 0)
+        assert hdf5_pieces._place_in_file(file, at - behind) == at
 
 
 @pytest.mark.parametrize("change, message", [
