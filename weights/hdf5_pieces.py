@@ -137,7 +137,8 @@ def _fletcher32(data, sums):
 def _inflated(blocks):
     inflater = zlib.decompressobj()
     for data in blocks:
-        while data:
+        # What lies behind the end is passed over: the inflater would collect it.
+        while data and not inflater.eof:
             yield inflater.decompress(data, BLOCK_BYTES)
             data = inflater.unconsumed_tail
     if not inflater.eof:
