@@ -41,9 +41,11 @@ def read(path):
     -------
     Tensors
         A dict of str to ndarray, by the names of the file, such as "conv1_1/weights"; dtypes are
-        those of the file, in the machine's byte order. `format` says what kind of file it is,
-        `notes` what was left out. Large arrays are read-only views of the mapped file: only what
-        is touched takes memory, and `tensors.forget` gives that back.
+        those of the file, in the machine's byte order, and float32 for what NumPy has no type for
+        (bfloat16, PyTorch's floating-point numbers of 8 bits and its quantised ones). `format`
+        says what kind of file it is, `notes` what was left out. Large arrays are read-only views
+        of the mapped file: only what is touched takes memory, and `tensors.forget` gives that
+        back.
 
     Raises
     ------

@@ -4,8 +4,10 @@ libhdf5 unpacks a compressed chunk whole, each time that a part of it is read, a
 beside that. So pieces are whole chunks; one that is too large for a piece is unpacked here, as a
 stream.
 """
+import functools
 import itertools
 import math
+import struct
 import zlib
 
 import h5py
@@ -14,7 +16,8 @@ import numpy as np
 from tinyfcn.weights.tensors import (
     BLOCK_BYTES, SLICE_BYTES, forget, gather, native, short)
 
-DEFLATE, SHUFFLE = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE
+SHUFFLE, DEFLATE, FLETCHER32 = (
+    h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32)
 
 
 def pieces(path, name, dataset):
@@ -32,8 +35,7 @@ def pieces(path, name, dataset):
     ------
     (place, array)
         A tuple of slices, and the numbers there in the machine's byte order. Pieces take some
-        `SLICE_BYTES`, but where a chunk is larger and stored in a way that only libhdf5 unpacks
-        (with a checksum, or behind a user block).
+        `SLICE_BYTES`, but where a chunk is larger and its filters are not in the usual order.
 
     Raises
     ------
@@ -79,8 +81,8 @@ def _large_chunk(path, name, dataset, place):
     if stored.byte_offset is None or not filters:
         # Not stored at all, or as it is: any part can be read alone.
         chunk = None
-    elif filters in ([DEFLATE], [SHUFFLE, DEFLATE]) and not dataset.file.userblock_size:
-        chunk = _unpack(path, name, dataset, stored, SHUFFLE in filters)
+    elif filters == [code for code in (SHUFFLE, DEFLATE, FLETCHER32) if code in filters]:
+        chunk = _unpack(path, name, dataset, stored, filters)
     else:
         yield place, native(np.asarray(dataset[place]))
         return
@@ -96,22 +98,69 @@ def _large_chunk(path, name, dataset, place):
         yield part, native(numbers)
 
 
-def _unpack(path, name, dataset, stored, shuffled):
+def _unpack(path, name, dataset, stored, filters):
     """The bytes of a chunk, (numbers, bytes of each), in a temporary file."""
-    def blocks():
-        inflater, left = zlib.decompressobj(), stored.size
-        with open(path, "rb") as stream:
-            stream.seek(stored.byte_offset)
-            while left and (data := stream.read(min(left, BLOCK_BYTES))):
-                left -= len(data)
-                while data:
-                    yield inflater.decompress(data, BLOCK_BYTES)
-                    data = inflater.unconsumed_tail
-        if not inflater.eof:
-            raise zlib.error("the compressed data are cut off")
-
+    blocks = _stored_blocks(path, dataset, stored, FLETCHER32 in filters)
+    blocks = _inflated(blocks) if DEFLATE in filters else blocks
     shape = math.prod(dataset.chunks), dataset.dtype.itemsize
     # Shuffled are the first bytes of all numbers, then the second ones.
-    shape = shape[::-1] if shuffled else shape
-    chunk = gather(path, short(name), blocks(), np.dtype(np.uint8), shape)
-    return chunk.T if shuffled else chunk
+    shape = shape[::-1] if SHUFFLE in filters else shape
+    chunk = gather(path, short(name), blocks, np.dtype(np.uint8), shape)
+    return chunk.T if SHUFFLE in filters else chunk
+
+
+def _stored_blocks(path, dataset, stored, checked):
+    """The bytes of a chunk as the file has them, up to a checksum, which has to agree."""
+    left, sums = stored.size - 4 * checked, (0, 0)
+    with open(path, "rb") as stream:
+        stream.seek(_place_in_file(dataset.file, stored.byte_offset))
+        while left > 0 and (data := stream.read(min(left, BLOCK_BYTES))):
+            left -= len(data)
+            sums = _fletcher32(data, sums) if checked else sums
+            yield data
+        # Versions of libhdf5 have written the halves in either byte order, and 0 as 65535.
+        checksum = stream.read(4) if checked else b""
+    if checked and (len(checksum) < 4 or sums not in [
+            tuple(half % 65535 for half in struct.unpack(order, checksum))
+            for order in ("<HH", ">HH")]):
+        raise zlib.error("its checksum does not agree")
+
+
+def _fletcher32(data, sums):
+    """Go on with a checksum: the sum of all words, and the sum of the sums so far."""
+    words = np.frombuffer(data + bytes(len(data) % 2), ">u2").astype(np.uint64)
+    first, second = sums
+    weighted = int(words @ np.arange(len(words), 0, -1, dtype=np.uint64))
+    return (first + int(words.sum())) % 65535, (second + len(words) * first + weighted) % 65535
+
+
+def _inflated(blocks):
+    inflater = zlib.decompressobj()
+    for data in blocks:
+        # What lies behind the end is passed over: the inflater would collect it.
+        while data and not inflater.eof:
+            yield inflater.decompress(data, BLOCK_BYTES)
+            data = inflater.unconsumed_tail
+    if not inflater.eof:
+        raise zlib.error("the compressed data are cut off")
+
+
+def _place_in_file(file, offset):
+    """Where in a file the byte lies that libhdf5 says a chunk begins with."""
+    # MATLAB puts a user block in front of all its files.
+    user_block = file.userblock_size
+    return offset + user_block if user_block and _leaves_out_user_blocks() else offset
+
+
+@functools.cache
+def _leaves_out_user_blocks():
+    """Say whether this libhdf5 counts the places of chunks from the end of the user block."""
+    # HDF5 1.12 does and 2.0 does not: it is asked for, since others may be in use.
+    def place(user_block):
+        with h5py.File("probe", "w", driver="core", backing_store=False,
+                       userblock_size=user_block) as file:
+            dataset = file.create_dataset("x", data=[0], chunks=(1,))
+            file.flush()
+            return dataset.id.get_chunk_info(0).byte_offset
+
+    return place(512) == place(0)

@@ -9,9 +9,9 @@ import struct
 
 import numpy as np
 
-from tinyfcn.weights.bfloat16 import widen
 from tinyfcn.weights.description import KEY, from_text, to_text
 from tinyfcn.weights.errors import weights_error
+from tinyfcn.weights.float_types import widen
 from tinyfcn.weights.replacing import replacing, sync, to_store
 from tinyfcn.weights.tensors import (
     MAX_RANK, MAX_TENSORS, Tensors, check_name, check_tensor, map_file, native, short, view)

@@ -3,20 +3,16 @@
 Both hold a pickle, read by `pickle_interpreter`, and the numbers of the storages beside it. A
 tensor's name is its key in the state_dict. A trainer's checkpoint is searched for the state_dict
 of the model, in the entries `MODEL_KEYS`; what lies elsewhere in it (an optimizer's moments, say)
-is left out, and the notes say so. bfloat16 becomes float32.
+is left out, and the notes say so.
 """
-import math
 import struct
 
-import numpy as np
-
-from tinyfcn.weights.bfloat16 import widen
 from tinyfcn.weights.errors import weights_error
 from tinyfcn.weights.numpy_pickle import to_array
 from tinyfcn.weights.pickle_interpreter import interpret
 from tinyfcn.weights.pickle_objects import Array, Buffer, Refusal, TorchTensor
-from tinyfcn.weights.tensors import (
-    MAX_RANK, MAX_TENSORS, Tensors, check_name, check_tensor, map_file, native, short, view)
+from tinyfcn.weights.tensors import MAX_TENSORS, Tensors, check_name, map_file, short
+from tinyfcn.weights.torch_tensors import Storages, stored_dtype
 from tinyfcn.weights.zip_archive import ZIP_MAGIC, Archive
 
 # The old container: pickles of this number, of the protocol's, of a few facts on the machine, of
@@ -28,8 +24,6 @@ MODEL_KEYS = ("model_state_dict", "state_dict", "model", "net", "network", "para
 
 MAX_DEPTH = 16
 MAX_ENTRIES = 1_000_000
-# Tensors may share a storage, as tied weights do; more than this is no net.
-MAX_SHARING = 8
 
 
 def recognise(path):
@@ -82,7 +76,7 @@ def _from_zip(path):
             raise Refusal(f"its storage {short(storage.key)} is not in the file")
         return archive.read(name)
 
-    return _tensors(path, "PyTorch checkpoint (zip)", content, find, order)
+    return _tensors(path, "PyTorch checkpoint (zip)", content, Storages(path, find, order))
 
 
 def _from_old(path):
@@ -108,7 +102,7 @@ def _from_old(path):
         if at + 8 > len(data):
             raise Refusal(f"is cut off: its storage {short(key)} is missing")
         count = struct.unpack(order + "q", data[at:at + 8])[0]
-        size = count * _itemsize(storages[key].kind)
+        size = count * stored_dtype(storages[key].kind).itemsize
         at += 8
         if not 0 <= size <= len(data) - at:
             raise Refusal(f"declares {size} bytes for its storage {short(key)}; "
@@ -122,63 +116,25 @@ def _from_old(path):
         start, size = places[storage.key]
         return data[start:start + size]
 
-    return _tensors(path, "PyTorch checkpoint (old container)", content, find, order)
+    return _tensors(path, "PyTorch checkpoint (old container)", content,
+                    Storages(path, find, order))
 
 
-def _itemsize(kind):
-    return 2 if kind == "bfloat16" else np.dtype(kind).itemsize
-
-
-def _tensors(path, format, content, find, order):
+def _tensors(path, format, content, storages):
     tensors = Tensors(path, format)
     content = _find_model(content, tensors)
-    taken, parts = 0, {}
     if type(content) not in (dict, list, tuple, TorchTensor, Array, Buffer):
         raise weights_error(path, "holds no tensors")
     for name, value in _walk(content):
         if len(tensors) >= MAX_TENSORS:
             raise weights_error(path, f"more than {MAX_TENSORS} tensors")
         shown = check_name(path, name)
-        if isinstance(value, TorchTensor):
-            key = value.storage.key
-            if key not in parts:
-                parts[key] = find(value.storage)
-            array = _see(path, shown, value, parts[key], order)
-            taken += array.nbytes
-            if taken > MAX_SHARING * (1 + sum(map(len, parts.values()))):
-                raise weights_error(path, f"{shown} shares a storage with too many others")
-        else:
-            array = to_array(path, shown, value)
+        array = storages.to_array(shown, value) if isinstance(value, TorchTensor) \
+            else to_array(path, shown, value)
         tensors.put(name, array)
     if not tensors:
         raise weights_error(path, "holds no tensors")
     return tensors
-
-
-def _see(path, name, tensor, storage, order):
-    """The array that a tensor's place in its storage stands for."""
-    kind, _, declared, part = tensor.storage
-    half = kind == "bfloat16"
-    dtype = np.dtype("u2" if half else kind).newbyteorder(order)
-    offset, shape, strides = tensor.offset, tensor.shape, tensor.strides
-    if not all(type(n) is int and n >= 0 for n in (offset, declared, *shape, *strides)) \
-            or len(shape) != len(strides) or len(shape) > MAX_RANK:
-        raise weights_error(path, f"{name} has a place in its storage that makes no sense")
-    check_tensor(path, name, dtype, shape)
-    if part is not None:
-        # (key, offset, size): PyTorch before 0.4 kept parts of storages.
-        if type(part) is not tuple or len(part) != 3 or type(part[1]) is not int or part[1] < 0:
-            raise weights_error(path, f"{name} has a place in its storage that makes no sense")
-        offset += part[1]
-    held = len(storage) // dtype.itemsize
-    extent = 0 if 0 in shape else \
-        offset + 1 + sum((n - 1) * step for n, step in zip(shape, strides))
-    if extent > held or math.prod(shape) > held:
-        raise weights_error(path, f"{name} {short(str(shape))} needs {extent} numbers of its "
-                                  f"storage, which has {held}")
-    array = view(storage, offset * dtype.itemsize, dtype, shape, strides)
-    array = native(array)
-    return widen(path, name, array) if half else array
 
 
 def _find_model(content, tensors):

@@ -53,3 +53,17 @@ def same(tensors, expected):
 @pytest.fixture(name="same")
 def _same():
     return same
+
+
+@pytest.fixture(params=["old container", "zip"])
+def save(request, tmp_path):
+    """Give a function that saves with PyTorch, in each of the two containers."""
+    torch = pytest.importorskip("torch")
+
+    def _save(content, name="model.pth"):
+        torch.save(content, tmp_path / name,
+                   _use_new_zipfile_serialization=request.param == "zip")
+        return tmp_path / name
+
+    _save.container = request.param
+    return _save

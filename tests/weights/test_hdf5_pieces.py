@@ -43,17 +43,22 @@ def test_the_numbers_are_those_that_were_written(tmp_path, array, options, dtype
     np.testing.assert_array_equal(out, array)
 
 
-def test_pieces_cover_a_dataset_once_and_are_small(tmp_path, array):
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        whole = file.create_dataset("x", data=array, chunks=SHAPE, compression=1, shuffle=True)
-        rows = file.create_dataset("y", data=array, chunks=(3, 7, 11), compression=1)
-        plain = file.create_dataset("z", data=array)
+@pytest.mark.parametrize("user_block", [0, 512])
+def test_pieces_cover_a_dataset_once_and_are_small(tmp_path, array, user_block):
+    with h5py.File(tmp_path / "a.h5", "w", userblock_size=user_block) as file:
+        whole = {"chunks": SHAPE}
+        for name, options in {
+                "plain": {}, "rows": {"chunks": (3, 7, 11), "compression": 1},
+                "packed": whole | {"compression": 1, "shuffle": True},
+                "shuffled": whole | {"shuffle": True}, "checked": whole | {"fletcher32": True},
+                "all": whole | {"compression": 1, "shuffle": True, "fletcher32": True}}.items():
+            file.create_dataset(name, data=array, **options)
         file.flush()
-        for dataset, most in (whole, 1000), (rows, 1000), (plain, 1000):
+        for name, dataset in file.items():
             covered = np.zeros(SHAPE, int)
-            for place, piece in hdf5_pieces.pieces(tmp_path / "a.h5", "x", dataset):
+            for place, piece in hdf5_pieces.pieces(tmp_path / "a.h5", name, dataset):
                 covered[place] += 1
-                assert piece.nbytes <= most
+                assert piece.nbytes <= 1000
                 np.testing.assert_array_equal(piece, array[place])
             assert (covered == 1).all()
 
@@ -72,11 +77,26 @@ def test_chunks_that_are_not_stored_or_not_compressed(tmp_path, array):
     np.testing.assert_array_equal(read["y"], array)
 
 
-def test_behind_a_user_block(tmp_path, array):
+@pytest.mark.parametrize("user_block", [512, 4096])
+@pytest.mark.parametrize("compression", [None, 1])
+def test_behind_a_user_block(tmp_path, array, user_block, compression):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", userblock_size=user_block) as file:
+        file.create_dataset("x", data=array, chunks=SHAPE, compression=compression)
+    np.testing.assert_array_equal(weights.read(path)["x"], array)
+
+
+@pytest.mark.parametrize("behind", [0, 512])
+def test_libraries_that_leave_the_user_block_out_and_that_do_not(tmp_path, array, monkeypatch,
+                                                                 behind):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w", userblock_size=512) as file:
-        file.create_dataset("x", data=array, chunks=SHAPE, compression=1)
-    np.testing.assert_array_equal(weights.read(path)["x"], array)
+        x = file.create_dataset("x", data=array, chunks=SHAPE, compression=1)
+        file.flush()
+        packed = x.id.read_direct_chunk((0, 0, 0))[1]
+        at = path.read_bytes().index(packed)
+        monkeypatch.setattr(hdf5_pieces, "_leaves_out_user_blocks", lambda: behind > 0)
+        assert hdf5_pieces._place_in_file(file, at - behind) == at
 
 
 @pytest.mark.parametrize("change, message", [
@@ -99,3 +119,21 @@ def test_a_damaged_chunk_is_refused(tmp_path, array, monkeypatch, change, messag
             read(path)
         assert str(caught.value).startswith(f"{path}: ")
     assert not out.any()
+
+
+@pytest.mark.parametrize("dtype, shape", [("f4", SHAPE), ("i1", SHAPE), ("u1", (1_200_001,))])
+@pytest.mark.parametrize("compression", [None, 1])
+def test_a_checksum_tells_damage(tmp_path, monkeypatch, refuse, dtype, shape, compression):
+    monkeypatch.setattr(hdf5_safety, "_check_before_opening", lambda path: None)
+    path = tmp_path / "a.h5"
+    # As many as the blocks of the file, and more; an odd number of bytes; sums that are 0.
+    for value in (np.arange(np.prod(shape)) % 127).reshape(shape).astype(dtype), np.zeros(shape):
+        with h5py.File(path, "w") as file:
+            x = file.create_dataset("x", data=value.astype(dtype), chunks=shape, fletcher32=True,
+                                    compression=compression)
+            data = x.id.read_direct_chunk((0,) * len(shape))[1]
+        np.testing.assert_array_equal(weights.read(path)["x"], value)
+        content = path.read_bytes()
+        at = content.index(data) + len(data) - 4
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1:])
+        refuse(path, "damaged HDF5 file: x cannot be read .its checksum does not agree")

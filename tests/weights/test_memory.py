@@ -100,16 +100,24 @@ def matlab_packed(path, array):
     matlab(path, array, packed=True)
 
 
-def matlab_hdf5(path, array):
+def matlab_hdf5(path, array, **options):
+    options = options or {"compression": 1, "chunks": (1, 64, 1024) if array.size > 4 else None}
     with h5py.File(path, "w", userblock_size=512) as file:
-        file.create_dataset("#refs#/a", data=array.T, compression=1, chunks=(1, 64, 1024)
-                            if array.size > 4 else None)
+        file.create_dataset("#refs#/a", data=array.T, **options)
         file.create_dataset("#refs#/b", data=np.array([[ord(c)] for c in "fc6"], "u2"))
         for name, item in ("value", "a"), ("name", "b"):
             file.create_dataset(f"params/{name}", data=[[file[f"#refs#/{item}"].ref]],
                                 dtype=h5py.ref_dtype)
     with open(path, "r+b") as stream:
         stream.write(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM")
+
+
+def matlab_hdf5_whole(path, array):
+    matlab_hdf5(path, array, chunks=array.T.shape)
+
+
+def matlab_hdf5_packed_whole(path, array):
+    matlab_hdf5(path, array, chunks=array.T.shape, compression=1, shuffle=True)
 
 
 def library(path, array):
@@ -119,7 +127,8 @@ def library(path, array):
 @pytest.mark.parametrize("write, how", [
     (caffe, "read"), (hdf5, "read"), (packed, "read"), (packed_whole, "read"), (npz, "read"),
     (npy, "read"), (library, "read"), (matlab, "read"), (matlab_packed, "read"),
-    (matlab_hdf5, "read"), (hdf5, "into"), (packed_whole, "into"), (library, "into")])
+    (matlab_hdf5, "read"), (matlab_hdf5_whole, "read"), (matlab_hdf5_packed_whole, "read"),
+    (hdf5, "into"), (packed_whole, "into"), (library, "into")])
 def test_peak_memory_is_at_most_1_3_of_the_weights(tmp_path, write, how):
     write(tmp_path / "large", eval(NUMBERS))
     write(tmp_path / "small", np.ones((2, 2), np.float32))

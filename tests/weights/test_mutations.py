@@ -87,14 +87,27 @@ def torch_file(path, in_zip):
     def numbers(values):
         return b"(" + b"".join(map(number, values)) + b"t"
 
-    content, storages = b"\x80\x02}(", {}
-    for key, array in arrays().items():
+    storages = {}
+
+    def tensor(key, array, kind, function="_rebuild_tensor_v2", quantizer=b""):
         steps = [stride // array.itemsize for stride in array.strides]
-        kind = "FloatStorage" if array.dtype == np.float32 else "IntStorage"
         storages[key] = array
-        content += text(key) + b"ctorch._utils\n_rebuild_tensor_v2\n((" + text("storage") \
+        return f"ctorch._utils\n{function}\n((".encode() + text("storage") \
             + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu") + number(array.size) \
-            + b"tQ" + number(0) + numbers(array.shape) + numbers(steps) + b"\x89}tR"
+            + b"tQ" + number(0) + numbers(array.shape) + numbers(steps) + quantizer + b"\x89}tR"
+
+    content = b"\x80\x02}("
+    for key, array in arrays().items():
+        kind = "FloatStorage" if array.dtype == np.float32 else "IntStorage"
+        content += text(key) + tensor(key, array, kind)
+    scales = tensor("scales", np.ones(2), "DoubleStorage")
+    zero_points = tensor("zero points", np.ones(2, "i8"), "LongStorage")
+    content += text("each") + tensor(
+        "each", np.ones((2, 3), "i1"), "QInt8Storage", "_rebuild_qtensor",
+        b"(ctorch\nper_channel_affine\n" + scales + zero_points + number(0) + b"t")
+    content += text("all") + tensor(
+        "all", np.ones((2, 2), "u1"), "QUInt4x2Storage", "_rebuild_qtensor",
+        b"(ctorch\nper_tensor_affine\n" + number(1) + number(1) + b"t")
     content += b"u."
     if in_zip:
         with zipfile.ZipFile(path, "w") as archive:

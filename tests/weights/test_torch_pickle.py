@@ -18,20 +18,6 @@ TORCHVISION = dict(zip(
     + [f"classifier.{i}" for i in (0, 3, 6)]))
 
 
-@pytest.fixture(params=["old container", "zip"])
-def save(request, tmp_path):
-    """Give a function that saves with PyTorch, in each of the two containers."""
-    torch = pytest.importorskip("torch")
-
-    def _save(content, name="model.pth"):
-        torch.save(content, tmp_path / name,
-                   _use_new_zipfile_serialization=request.param == "zip")
-        return tmp_path / name
-
-    _save.container = request.param
-    return _save
-
-
 def state_dict(tensors):
     torch = pytest.importorskip("torch")
     return collections.OrderedDict(
@@ -48,30 +34,6 @@ def test_vgg16_with_torchvisions_names(save, vgg16, same):
     assert read.notes == []
     same(read, {name: tensor.numpy() for name, tensor in state.items()})
     assert recognise(read).name == "torchvision-vgg"
-
-
-@pytest.mark.torch
-def test_every_type_of_number(save):
-    torch = pytest.importorskip("torch")
-
-    kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32,
-             torch.int16, torch.int8, torch.uint8, torch.bool)
-    values = [0, 1, 1, 0, 1]
-    path = save({str(kind): torch.tensor(values).to(kind) for kind in kinds})
-    for (name, array), kind in zip(weights.read(path).items(), kinds):
-        assert array.tolist() == values, name
-        assert array.dtype == (np.float32 if kind == torch.bfloat16
-                               else torch.tensor([], dtype=kind).numpy().dtype)
-
-
-@pytest.mark.torch
-def test_bfloat16_is_widened_exactly(save):
-    torch = pytest.importorskip("torch")
-
-    tensor = torch.randn(100, 7).to(torch.bfloat16)
-    path = save({"a": tensor, "turned": tensor.T})
-    np.testing.assert_array_equal(weights.read(path)["a"], tensor.float().numpy())
-    np.testing.assert_array_equal(weights.read(path)["turned"], tensor.float().numpy().T)
 
 
 @pytest.mark.torch
@@ -189,23 +151,36 @@ def tensor(shape=(2, 3), strides=(3, 1), offset=0, *, key="0", size=6, kind="Flo
     return Call("torch._utils", "_rebuild_tensor_v2", place, offset, shape, strides, False, {})
 
 
+def quantized(*quantizer, shape=(2, 3), strides=(3, 1), offset=0, kind="QInt8Storage"):
+    place = Place("storage", Call("torch", kind), "0", "cpu", 6)
+    return Call("torch._utils", "_rebuild_qtensor", place, offset, shape, strides, quantizer,
+                False, {})
+
+
+def typed(kind, shape=(2, 3), strides=(3, 1), storage=Call("torch.storage", "UntypedStorage"),
+          metadata=()):
+    place = Place("storage", storage, "0", "cpu", 24)
+    return Call("torch._utils", "_rebuild_tensor_v3", place, 0, shape, strides, False, {},
+                kind, *metadata)
+
+
 def old(content, storages=None, keys=None, system=None):
-    storages = {"0": np.arange(6, dtype="<f4").tobytes()} if storages is None else storages
+    storages = {"0": np.arange(6, dtype="<f4")} if storages is None else storages
     out = b"".join(map(dumps, (torch_pickle.MAGIC, 1001, system or {"little_endian": True},
                                content, list(storages) if keys is None else keys)))
-    for data in storages.values():
-        out += struct.pack("<q", len(data) // 4) + data
+    for array in storages.values():
+        out += struct.pack("<q", array.size) + array.tobytes()
     return out
 
 
 def zipped(path, content, storages=None, order=None):
-    storages = {"0": np.arange(6, dtype="<f4").tobytes()} if storages is None else storages
+    storages = {"0": np.arange(6, dtype="<f4")} if storages is None else storages
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", dumps(content))
         if order is not None:
             archive.writestr("archive/byteorder", order)
-        for key, data in storages.items():
-            archive.writestr(f"archive/data/{key}", data)
+        for key, array in storages.items():
+            archive.writestr(f"archive/data/{key}", array.tobytes())
         archive.writestr("archive/version", b"3\n")
     return path
 
@@ -245,7 +220,16 @@ BAD = {
                     r"its pickle names (builtins|__builtin__)\.eval; .* \(near 'w'\)"),
     "name": ({"b\nc": tensor()}, r"control characters: a\.b\\nc"),
     "long name": ({"b" * 400: tensor()}, "more than 300 characters"),
-    "type": (tensor(kind="QInt8Storage"), "its pickle names torch.QInt8Storage"),
+    "type": (tensor(kind="OtherStorage"), "its pickle names torch.OtherStorage"),
+    "no scale": (tensor(kind="QInt8Storage"), "a is of type qint8, but has no scale"),
+    "complex": (typed(Call("torch", "complex32"), (6,), (1,)), "a is of type complex32"),
+    "bits": (typed(Call("torch", "bits8"), (6,), (1,)), "a is of type bits8, which is not read"),
+    "typed twice": (typed(Call("torch", "uint16"), storage=Call("torch", "FloatStorage")),
+                    "makes no sense"),
+    "type as text": (typed("uint16"), "makes no sense"),
+    "type too long": (typed(Call("torch", "uint64"), (7,), (1,)), "a .* needs 7 numbers"),
+    "negated": (typed(Call("torch", "uint8"), metadata=[{"neg": True}]),
+                "a is of type uint8 that is still to be negated or conjugated, which is not read"),
 }
 
 
@@ -253,6 +237,110 @@ BAD = {
 def test_tensors_that_are_not_what_they_say(write, refuse, case):
     content, pattern = BAD[case]
     refuse(write({"a": content}), pattern)
+
+
+ONE, EACH = Call("torch", "per_tensor_affine"), Call("torch", "per_channel_affine")
+SCALES = tensor((2,), (1,), key="1", size=2, kind="DoubleStorage")
+ZERO_POINTS = tensor((2,), (1,), key="2", size=2, kind="LongStorage")
+FEW = tensor((1,), (1,), key="1", size=2, kind="DoubleStorage")
+MANY = tensor((2,), (1,), 1, key="1", size=2, kind="DoubleStorage")
+QUANTIZED = {"0": np.array([0, 1, 2, -3, -4, 127], "i1"), "1": np.array([0.5, 2.0]),
+             "2": np.array([1, -1])}
+
+
+@pytest.mark.parametrize("place, expected", [
+    ({}, [[-0.5, 0, 0.5], [-4, -6, 256]]),
+    ({"shape": (3, 2), "strides": (1, 3)}, [[-0.5, -4], [0, -6], [0.5, 256]]),
+    ({"shape": (2,), "strides": (2,), "offset": 3}, [-2, 256]),
+])
+def test_quantized_numbers_have_a_scale_for_each_channel(write, place, expected):
+    axis = 1 if place.get("shape") == (3, 2) else 0
+    values = {"x": tensor((0,), (1,), key="1", size=2, kind="DoubleStorage"),
+              "y": tensor((0,), (1,), key="2", size=2, kind="LongStorage")}
+    for scales, zero_points in (SCALES, ZERO_POINTS), ([0.5, 2.0], [1, -1]):
+        content = values | {"a": quantized(EACH, scales, zero_points, axis, **place)}
+        read = weights.read(write(content, storages=QUANTIZED))["a"]
+        assert read.dtype == np.float32
+        assert read.tolist() == expected
+
+
+@pytest.mark.parametrize("kind, shape, stored, expected", [
+    ("QInt8Storage", (2, 2), np.array([-128, 0, 3, 127], "i1"), [[-65.5, -1.5], [0, 62]]),
+    ("QUInt8Storage", (2,), np.array([0, 255], "u1"), [-1.5, 126]),
+    ("QInt32Storage", (), np.array([1 << 24], "<i4"), (1 << 23) - 1.5),
+    ("QInt32Storage", (0, 3), np.array([], "<i4"), []),
+    # Low bits first, and rows of three run on.
+    ("QUInt4x2Storage", (2, 3), np.array([0x31, 0x74, 0xf5, 0], "u1"),
+     [[-1, 0, 0.5], [2, 1, 6]]),
+    ("QUInt2x4Storage", (3, 2), np.array([0b11100100, 0b0110], "u1"),
+     [[-1.5, -1], [-0.5, 0], [-0.5, -1]]),
+])
+def test_quantized_numbers_of_each_type(write, kind, shape, stored, expected):
+    strides = tuple(np.cumprod((1, *shape[:0:-1])).tolist()[::-1]) if shape else ()
+    content = {"a": quantized(ONE, 0.5, 3, shape=shape, strides=strides, kind=kind)}
+    read = weights.read(write(content, storages={"0": stored}))["a"]
+    assert read.shape == shape and read.dtype == np.float32
+    assert read.tolist() == expected
+
+
+BAD_QUANTIZED = {
+    "no scheme": (quantized(), "makes no sense"),
+    "scheme as text": (quantized("per_tensor_affine", 0.5, 3), "makes no sense"),
+    "other scheme": (quantized(Call("torch", "per_tensor_symmetric"), 0.5, 3),
+                     "its pickle names torch.per_tensor_symmetric"),
+    "axis of one": (quantized(ONE, 0.5, 3, 0), "makes no sense"),
+    "no axis": (quantized(EACH, SCALES, ZERO_POINTS), "makes no sense"),
+    "not quantised": (quantized(ONE, 0.5, 3, kind="CharStorage"),
+                      "a has a scale, but is of type int8"),
+    "scale as text": (quantized(ONE, "0.5", 3), r"a \(2, 3\) does not have 1 scale, which it"),
+    "scale NaN": (quantized(ONE, float("nan"), 3), "a has a scale that is no finite number"),
+    "scale infinite": (quantized(ONE, 1e39, 3), "a has a scale that is no finite number"),
+    "zero point": (quantized(ONE, 0.5, None), "does not have 1 zero point"),
+    "zero point infinite": (quantized(ONE, 0.5, float("inf")), "a zero point that is no finite"),
+    "axis": (quantized(EACH, SCALES, ZERO_POINTS, 2), "scales along the axis 2, which it has not"),
+    "axis below": (quantized(EACH, SCALES, ZERO_POINTS, -1), "scales along the axis -1"),
+    "axis as text": (quantized(EACH, SCALES, ZERO_POINTS, "0"), "scales along the axis 0"),
+    "axis of a number": (quantized(EACH, SCALES, ZERO_POINTS, 0, shape=(), strides=()),
+                         "scales along the axis 0"),
+    "few scales": (quantized(EACH, FEW, ZERO_POINTS, 0), "does not have 2 scales"),
+    "few zero points": (quantized(EACH, SCALES, [1], 0), "does not have 2 zero points"),
+    "scales as texts": (quantized(EACH, ["1", "2"], [1, 2], 0), "does not have 2 scales"),
+    "one scale": (quantized(EACH, 0.5, 3, 0), "does not have 2 scales"),
+    "scales quantised": (quantized(EACH, quantized(ONE, 1.0, 0, shape=(2,), strides=(1,)),
+                                   ZERO_POINTS, 0), "does not have 2 scales"),
+    "scales beyond": (quantized(EACH, MANY, ZERO_POINTS, 0), "the scale of a .* needs 3 numbers"),
+    "shape": (quantized(ONE, 0.5, 3, shape=(2, 4), strides=(4, 1)), "a .* needs 8 numbers"),
+    "huge": (quantized(ONE, 0.5, 3, shape=(1 << 40, 1 << 40), strides=(0, 0)), "a declares"),
+    "huge when read": (quantized(ONE, 0.5, 3, shape=(1 << 30,), strides=(1,)),
+                       "a declares 4294967296 bytes"),
+    "packed": (quantized(ONE, 0.5, 3, shape=(5, 5), strides=(5, 1), kind="QUInt2x4Storage"),
+               "a .* needs 25 numbers of its storage, which has 24"),
+    "part of packed": (quantized(ONE, 0.5, 3, shape=(2,), strides=(1,), offset=1,
+                                 kind="QUInt4x2Storage"), "a is a part of packed numbers"),
+    "packed turned": (quantized(ONE, 0.5, 3, strides=(1, 2), kind="QUInt4x2Storage"),
+                      "a is a part of packed numbers or turned, which is not read"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_QUANTIZED)
+def test_quantized_tensors_that_are_not_what_they_say(write, refuse, case):
+    content, pattern = BAD_QUANTIZED[case]
+    # The old container wants all storages used.
+    refuse(write({"a": content, "x": SCALES, "y": ZERO_POINTS}, storages=QUANTIZED), pattern)
+
+
+def test_types_without_a_storage_of_their_own(write):
+    stored = np.arange(24, dtype="u1").reshape(6, 4)
+    storages = {"0": stored}
+    read = weights.read(write({
+        "a": typed(Call("torch", "uint32")), "b": typed(Call("torch", "uint16"), (3,), (2,)),
+        "c": typed(Call("torch", "float8_e5m2"), (2,), (16,)), "type": Call("torch", "float32")},
+        storages=storages))
+    assert list(read) == ["a", "b", "c"]
+    np.testing.assert_array_equal(read["a"], stored.view("<u4").reshape(2, 3))
+    assert read["b"].dtype == np.uint16
+    np.testing.assert_array_equal(read["b"], stored.reshape(-1).view("<u2")[:6:2])
+    assert read["c"].tolist() == [0, 2 ** -11] and read["c"].dtype == np.float32
 
 
 def test_cycles_and_depth_are_refused(write, refuse):
@@ -305,7 +393,7 @@ def test_parts_of_storages_of_the_oldest_files(tmp_path):
 
 
 def test_the_other_byte_order(tmp_path, refuse):
-    data = {"0": np.arange(6, dtype=">f4").tobytes()}
+    data = {"0": np.arange(6, dtype=">f4")}
     path = zipped(tmp_path / "a.pt", {"a": tensor()}, data, b"big")
     assert weights.read(path)["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
     refuse(zipped(tmp_path / "b.pt", {"a": tensor()}, data, b"middle"), "unknown byte order")
