@@ -119,7 +119,7 @@ def _compile(model, options, shape, train):
         else:
             depth -= 1
             if depth == 0:
-                function = each.data["dispatcher"].py_func
+                function = each.data["dispatcher"].__wrapped__
                 name = f"{function.__module__.rpartition('.')[2]}.{function.__name__}"
                 row = kernels.setdefault(name, {"kernel": name, "seconds": 0.0, "count": 0})
                 row["seconds"] += moment - started
