@@ -2,17 +2,17 @@
 
 What a kernel calls in the usual way is compiled again into each kernel, and there again for each of
 the four functions that Numba makes of a `prange`. The micro-kernels and Winograd's transforms are
-long straight-line code, and which of them is needed turns out only when a layer's size is known; the
-work of a job is half of all code. So they are compiled once, each when it is first asked for, and a
-kernel is handed their addresses::
+long straight-line code, and which of them is needed turns out only when a layer's size is known;
+the work of a job is most of a kernel. So they are compiled once, each when it is first asked for,
+and a kernel is handed their addresses::
 
     address = compile_callable(function, (types.CPointer(types.float32), types.intp))
 
     call(address, pointer(x, i), count)      # in a kernel: function(&x[i], count)
 
-Such a function returns nothing and raises nothing. Nothing checks that it is called with what it was
-compiled for, so it takes pointers in place of arrays that may be read-only, and integers and tuples
-of them come as int64.
+Such a function returns nothing and raises nothing. Nothing checks that it is called with what it
+was compiled for, so it takes pointers in place of arrays that may be read-only, and integers and
+tuples of them come as int64.
 """
 
 from llvmlite import ir

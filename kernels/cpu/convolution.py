@@ -4,8 +4,8 @@ Channels-last, x (n, h, w, in), w (kh, kw, in / groups, out), y (n, out_h, out_w
 
     y[oy, ox, k] = b[k] + sum x[oy * sy - py + ky * dy, ox * sx - px + kx * dx, c] w[ky, kx, c, k]
 
-It is computed by `gathered_product` (im2col) or, where it pays, by `winograd`: `algorithms` chooses,
-unless ``algorithm="im2col"`` or ``"winograd-M"``, for tiles of M x M outputs, pins one.
+It is computed by `gathered_product` (im2col) or, where it pays, by `winograd`: `algorithms`
+chooses, unless ``algorithm="im2col"`` or ``"winograd-M"``, for tiles of M x M outputs, pins one.
 """
 
 from typing import NamedTuple
@@ -178,8 +178,9 @@ def _choose_tile(algorithm, output_shape, inputs, kernel_size, stride, dilation,
         algorithm = algorithms.choose(task, gradient, dtype)
     tile = algorithms.tile_of(algorithm)
     if tile is not None and not algorithms.winograd_fits(task):
-        raise ValueError(f"convolution: {algorithm} needs a square kernel, stride and dilation 1 and "
-                         f"one group, got kernel {task.kernel_size}, stride {task.stride}, dilation "
+        raise ValueError(f"convolution: {algorithm} needs a square kernel, stride and dilation 1 "
+                         "and one group, got kernel "
+                         f"{task.kernel_size}, stride {task.stride}, dilation "
                          f"{task.dilation}, groups={groups}")
     return tile
 

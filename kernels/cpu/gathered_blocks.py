@@ -1,4 +1,4 @@
-"""How the gathered products are cut: blocks for the caches, jobs for the threads, scratch memory."""
+"""How the gathered products are cut: blocks for caches, jobs for threads, scratch memory."""
 
 from typing import NamedTuple
 

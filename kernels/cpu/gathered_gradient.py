@@ -133,7 +133,8 @@ def gradient(x, gy, gw, taps, in_step, groups=1):
                           blocks.columns)
     _gradient(_gradient_run(gw.dtype), x.reshape(-1), x.shape, gy.reshape(-1), gy.shape,
               gw.reshape(-1), taps, jobs, counter(), in_step, groups, blocks,
-              micro_kernels(gw.dtype, TILE_ROWS, woven=False), scratch_for(workers, blocks, gw.dtype), threads=workers)
+              micro_kernels(gw.dtype, TILE_ROWS, woven=False),
+              scratch_for(workers, blocks, gw.dtype), threads=workers)
 
 
 @functools.lru_cache(maxsize=512)

@@ -1,7 +1,8 @@
 """Convolution as a blocked matrix product whose left rows are gathered from the image (im2col).
 
 Every convolution here, its gradients and the transposed ones are one of two products: this one or
-`gathered_gradient`. In both, a *tap* t reads the source x at a fixed offset from each pixel q of a grid, zero outside the image::
+`gathered_gradient`. In both, a *tap* t reads the source x at a fixed offset from each pixel q of a
+grid, zero outside the image::
 
     product    y[origin + q * out_step] = sum over t, c:  x[q * in_step + tap(t), c]  w[t, c]
     gradient   gw[t, c]                 = sum over q:     x[q * in_step + tap(t), c]  gy[q]
@@ -47,7 +48,6 @@ from .gathered_blocks import (
 from .im2col import gather_rows
 from .jobs import counter, take_job
 from .micro_kernel import (
-    TILE_ROWS,
     TILE_VECTORS,
     best_rows,
     fetch_tile,
@@ -62,8 +62,8 @@ from .simd import BITS, lanes, lanes_of, prefetch
 from .transposition import transposition
 
 # Sizes of the blocks; tests make them smaller. A panel of weights as deep as a block stays in the
-# L1 cache while it meets the gathered rows, which stay in the L2 cache (1 MB where there is AVX-512,
-# else often half of that). The weights are packed once for the pixels of a job, whose results
+# L1 cache while it meets the gathered rows, which stay in the L2 cache (1 MB where there is
+# AVX-512, else often half of that). The weights are packed once for the pixels of a job, whose results
 # stay in the L3 cache until all blocks of the depth are added to them.
 PANEL_BYTES = (64 if BITS == 512 else 24) << 10
 ROWS_BYTES = (384 if BITS == 512 else 192) << 10

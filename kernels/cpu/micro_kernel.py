@@ -4,8 +4,8 @@ A tile of some rows x `panel_width` numbers of C = A B is summed over the depth 
 step broadcasts one number of A per row and multiplies it with one or two vectors of B. The largest
 tiles leave no register unused: 14 x 2 vectors + 2 of B + 1 broadcast of AVX-512's 32 registers,
 6 x 2 + 2 + 1 of the 16 of AVX2 and SSE. (Goto and van de Geijn, "Anatomy of High-Performance Matrix
-Multiplication", 2008, describes the scheme.) Tiles of fewer rows are for products of few rows, which
-they divide with less left over.
+Multiplication", 2008, describes the scheme.) Tiles of fewer rows are for products of few rows,
+which they divide with less left over.
 
 B comes in panels packed for that, ``b[k * panel_width + j]``. A comes in one of two ways:
 
@@ -56,7 +56,7 @@ def panel_width(dtype):
 
 
 def best_rows(count):
-    """Rows of the tiles that take the least time for `count` rows; a step costs one more than rows."""
+    """Rows of the tiles that take the least time for `count` rows; a step costs rows + 1."""
     return min(ROWS, key=lambda rows: -(-count // rows) * (rows + 1))
 
 
@@ -80,7 +80,7 @@ def _multiply_tile(typingctx, rows, vectors, woven, a, a_stride, b, ahead, c, st
                 for j in range(vector_count)
             ]
 
-        # The loop over k. Unrolled, it would be reordered until the sums no longer fit the registers.
+        # The loop over k. Unrolled, it would be reordered until the sums no longer fit registers.
         before = builder.block
         body = builder.append_basic_block("step")
         done = builder.append_basic_block("done")
@@ -175,8 +175,8 @@ def _compile(number, rows, vectors, woven):
 
 
 @inline
-def multiply(kernels, a, a_start, a_stride, b, b_start, ahead, columns, c, starts, first_row, column,
-             add, depth, bias, bias_start, lowest):
+def multiply(kernels, a, a_start, a_stride, b, b_start, ahead, columns, c, starts, first_row,
+             column, add, depth, bias, bias_start, lowest):
     """A tile of A B, of whose panel `columns` are in use, to ``c[starts[first_row + i] + column]``.
 
     `kernels` are from `micro_kernels`; ``a[a_start]``, ``b[b_start]``, ``bias[bias_start]`` are the

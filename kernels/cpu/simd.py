@@ -117,7 +117,7 @@ def build_fma(builder, x, y, z, dtype):
 
 
 def build_at_least(builder, x, lowest):
-    """x, raised to `lowest` in the lanes where it is below: NaN stays, and 0.0 does not become -0.0."""
+    """x, raised to `lowest` in the lanes where it is below: NaN stays, 0.0 does not become -0.0."""
     return builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
 
 
@@ -364,8 +364,8 @@ def first_equal(typingctx, x, number):
 def exponential(typingctx, x):
     """e to the power of each number, to about 1e-7 in float32; 0 below -87, where it is denormal.
 
-    x = n log 2 + r; e^r is a polynomial and 2^n goes into the exponent. (S. Moshier's Cephes, expf.c;
-    no number above 88 comes from a soft-max.) float64 calls the library for each lane.
+    x = n log 2 + r; e^r is a polynomial and 2^n goes into the exponent. (S. Moshier's Cephes,
+    expf.c; no number above 88 comes from a soft-max.) float64 calls the library for each lane.
     """
     dtype = x.dtype
 

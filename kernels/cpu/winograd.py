@@ -85,7 +85,7 @@ def copy_patch(x, x_shape, image, top, left, n, patch, channels):
 @inline
 def _transform_input(m, n, x, x_shape, padding, tiles, first, last, to_v, v, base, tap_step,
                      channels, tile_rows, buffer, patch):
-    """V of tiles first : last, woven, from slot first - base on; zeros fill the last rows' group."""
+    """V of tiles first : last, woven, from slot first - base on; zeros fill the last rows."""
     vectors, weave = channels // lanes(v), tile_rows * lanes(v)
     for tile in range(first, last):
         image, top, left = tile_place(tile, tiles, m)
@@ -147,7 +147,8 @@ def _write_tile(m, values, column, count, y, y_shape, image, top, left, shift, r
 
 @inline
 def _multiply(m, r, job, v, base, tap_step, channels, u, weights, depth, bias, has_bias, y,
-              y_shape, tiles, rows, to_y, kernels, relu, pool, buffer, values, zeros, patch, u_part, products):
+              y_shape, tiles, rows, to_y, kernels, relu, pool, buffer, values, zeros, patch, u_part,
+              products):
     """The outputs of a job, from V: for each panel all products, and at once back to pixels.
 
     `u` is U if it is `weights.ready`, else w.

@@ -148,8 +148,8 @@ def _multiply_part(transform_tile, begin, end, block, m, n, x, x_shape, gy, gy_s
                     at = tap * v_step + _place(c, lanes(v), slots)
                     if count == rows:
                         fetch_tile(sums, starts, c, rows, tap * gu_step + j, columns)
-                        multiply(kernels, v, at, lanes(v), g, panel, panel, columns, sums, starts, c,
-                                 tap * gu_step + j, again, slots, zeros, 0, below_all)
+                        multiply(kernels, v, at, lanes(v), g, panel, panel, columns, sums, starts,
+                                 c, tap * gu_step + j, again, slots, zeros, 0, below_all)
                         continue
                     multiply(kernels, v, at, lanes(v), g, panel, panel, columns, products,
                              product_starts, 0, 0, False, slots, zeros, 0, below_all)
@@ -179,9 +179,9 @@ def _multiply_parts(multiply_part, transform_tile, m, n, x, x_shape, gy, gy_shap
         part = take_job(parts_taken)
         while part < parts:
             call(multiply_part, transform_tile, total * part // parts, total * (part + 1) // parts,
-                 block, m, n, pointer(x, 0), x_shape, pointer(gy, 0), gy_shape, padding, tiles, to_v,
-                 v_step, channels, to_g, g_step, outputs, pointer(gu[part], 0), gu_step, kernels,
-                 scratch[worker])
+                 block, m, n, pointer(x, 0), x_shape, pointer(gy, 0), gy_shape, padding, tiles,
+                 to_v, v_step, channels, to_g, g_step, outputs, pointer(gu[part], 0), gu_step,
+                 kernels, scratch[worker])
             part = take_job(parts_taken)
 
 
@@ -367,7 +367,8 @@ def weight_gradient(x, gy, m, r, padding):
     def transform_tiles(first, last):
         room = n * n * (lane_count + max(channels, outputs))
         _transform_tiles(_tile_transform(dtype), m, n, *flat, first, last, to_v, v, v_step,
-                         channels, to_g, g, g_step, outputs, counter(), memory.scratch(workers, room, dtype))
+                         channels, to_g, g, g_step, outputs, counter(),
+                         memory.scratch(workers, room, dtype))
 
     if at_once:
         transform_tiles(0, total)

@@ -7,8 +7,8 @@ transposed. `transform` compiles it and gives its address; a kernel has it done 
          vectors, buffer)
 
 X's vector (i, j) begins at ``source[i * row_step + j * step]``, that of the result at
-``target[i * to_row_step + j * to_step]``. So it goes on for `vectors` such squares, `source_step` and
-`target_step` apart. `buffer` holds as many vectors as X has columns, times the result's rows.
+``target[i * to_row_step + j * to_step]``. So it goes on for `vectors` such squares, `source_step`
+and `target_step` apart. `buffer` holds as many vectors as X has columns, times the result's rows.
 """
 
 import functools
