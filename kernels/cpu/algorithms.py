@@ -101,7 +101,9 @@ def cost(algorithm, task, gradient, dtype):
         depth = taps * task.inputs / task.groups
         product_cost = (product(depth, pixels, vectors) if gradient
                         else product(pixels, depth, vectors))
-        pieces = pixels * taps * task.groups
+        # Taps that are neighbours in a row of the image are one run.
+        together = task.groups == 1 and task.dilation[1] == 1
+        pieces = pixels * task.groups * (task.kernel_size[0] if together else taps)
         gathered = pixels * depth * 2 / lanes / TRANSFORM_OPERATIONS + pieces * PIECE_CYCLES
         return max(product_cost + gathered, weights_size / BYTES)
     r = task.kernel_size[0]
@@ -117,7 +119,7 @@ def cost(algorithm, task, gradient, dtype):
 
     per_tile = inputs * transform("input") + vectors * transform("output")
     if task.inputs % lanes:  # pixels are copied to make whole vectors
-        per_tile += n * n * (2 * inputs + lanes)
+        per_tile += n * n * (2 * inputs + 4 * lanes)
     # The weights' transform, or their gradient's back, of pairs of channels.
     per_pair = 0 if task.ready else transform("weights")
     transforms = tiles * per_tile + task.inputs * vectors * per_pair

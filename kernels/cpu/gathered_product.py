@@ -63,8 +63,8 @@ from .transposition import transposition
 
 # Sizes of the blocks; tests make them smaller. A panel of weights as deep as a block stays in the
 # L1 cache while it meets the gathered rows, which stay in the L2 cache (1 MB where there is
-# AVX-512, else often half of that). The weights are packed once for the pixels of a job, whose results
-# stay in the L3 cache until all blocks of the depth are added to them.
+# AVX-512, else often half of that). The weights are packed once for the pixels of a job, whose
+# results stay in the L3 cache until all blocks of the depth are added to them.
 PANEL_BYTES = (64 if BITS == 512 else 24) << 10
 ROWS_BYTES = (384 if BITS == 512 else 192) << 10
 JOB_PIXELS = 2048
