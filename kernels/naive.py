@@ -399,7 +399,7 @@ def batch_norm_statistics(x):
 
 @in_float64
 def batch_norm_forward(x, mean, var, gamma, beta, eps, relu=False):
-    """Return y[c] = gamma[c] (x[c] - mean[c]) / sqrt(var[c] + eps) + beta[c], or what ReLU makes of it."""
+    """Return y[c] = gamma[c] (x[c] - mean[c]) / sqrt(var[c] + eps) + beta[c], or its ReLU."""
     y = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
         c = index[-1]

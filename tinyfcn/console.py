@@ -128,9 +128,9 @@ def add_device_options(parser, default="auto", precision=True):
 def use_device(options):
     """The device that the options name, "cpu" or "cuda:N", ready for use; a GPU is announced.
 
-    Raises CommandError where it cannot be used. Of "auto" that is so only with a precision that needs
-    a GPU: from one that fails at the first touch, since another program has it for itself, say, it
-    falls to the CPU.
+    Raises CommandError where it cannot be used. Of "auto" that is so only with a precision that
+    needs a GPU: from one that fails at the first touch, since another program has it for itself,
+    say, it falls to the CPU.
     """
     from . import arrays
 

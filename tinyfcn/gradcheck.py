@@ -208,8 +208,8 @@ def check_net(name, seed=0, geometry="same", batch_norm=False, entries=2, size=(
         options |= {"geometry": geometry, "upsampling": "learned"}
     net = models.BY_NAME[name](classes=3, init="scratch", dtype=np.float64, **options)
     if geometry == "caffe":
-        # Far out in the padding all pixels are alike, and the maxima of pools tie. Winograd's rounding
-        # would break those ties: a kink at every step.
+        # Far out in the padding all pixels are alike, and the maxima of pools tie. Winograd's
+        # rounding would break those ties: a kink at every step.
         for layer in net.layers.values():
             if isinstance(layer, Convolution):
                 layer.geometry["algorithm"] = "im2col"

@@ -3,8 +3,6 @@
 import math
 
 from . import metrics
-from .data.errors import DataError
-from .data.images import ImageError
 from .drawing import class_colours
 from .evaluation import evaluate
 from .models import fold_batch_norm

@@ -2,7 +2,7 @@
 
 "im2col" multiplies float32 numbers in float32, and so does "winograd-M", for tiles of M x M
 outputs, with fewer multiplications. "im2col-tf32" and "im2col-bf16" round the factors to TF32 (10
-bits of mantissa) or BF16 (7 bits) for the tensor cores and add in float32: faster, and less precise.
+bits of mantissa) or BF16 (7 bits) for the tensor cores and add in float32: faster and less precise.
 
 Where nothing is pinned, `set_precision` decides, and in float32 a cost model: a count of the
 arithmetic and of the bytes that an algorithm moves, held against what the GPU's data sheet
@@ -67,8 +67,8 @@ def set_precision(precision):
     algorithm = PRECISIONS[precision]
     if algorithm != IM2COL and launch.capability() < TENSOR_CORES:
         found, needed = (".".join(map(str, each)) for each in (launch.capability(), TENSOR_CORES))
-        raise DeviceError(f"{launch.device_name()} has compute capability {found}; {precision} needs "
-                          f"{needed}")
+        raise DeviceError(f"{launch.device_name()} has compute capability {found}; {precision} "
+                          f"needs {needed}")
     _choice = algorithm
 
 

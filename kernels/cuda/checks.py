@@ -8,7 +8,7 @@ LARGEST = 2**31 - 4  # places are 32-bit numbers
 
 
 def check_arrays(name, **arrays):
-    """Raise TypeError or ValueError unless each (array, ndim) is on the GPU, float32, with its ndim."""
+    """Raise TypeError or ValueError if an (array, ndim) is not on the GPU, float32, of its ndim."""
     for argument, (array, ndim) in arrays.items():
         if array is None:
             continue

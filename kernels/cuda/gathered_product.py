@@ -104,8 +104,7 @@ def gradient(x, gy, gw, taps, in_step, groups=1, algorithm=algorithms.IM2COL):
 
 
 def _tiling(algorithm, rows, columns):
-    """The module with an algorithm's kernels, the index of its tile, and how many tiles results of a
-    size are, down and across."""
+    """The module with an algorithm's kernels, its tile's index, how many tiles down and across."""
     module, tiles = float32_product, launch.TILES
     if algorithm != algorithms.IM2COL:
         module, tiles = tensor_product, launch.TENSOR_TILES

@@ -118,7 +118,7 @@ def _weighted_sum(builder, factors, numbers):
 def copy4_async(typingctx, target, to, source, at, size):
     """Begin target[to:to+4] = source[at:at+4], from global to shared memory, past the registers.
 
-    Only `size` bytes are read, 0 or 16; the others become zeros. Both places must be divisible by 4.
+    Only `size` bytes are read, 0 or 16; the rest become zeros. Both places must be divisible by 4.
     """
 
     def codegen(context, builder, signature, args):

@@ -52,7 +52,8 @@ def select(number):
     """
     global _selected
     if _selected is not None and _selected != number:
-        raise DeviceError(f"this process uses cuda:{_selected} already, it cannot use cuda:{number}")
+        raise DeviceError(f"this process uses cuda:{_selected} already, "
+                          f"it cannot use cuda:{number}")
     _selected = number
     enter()
 

@@ -51,7 +51,7 @@ _landings = _Pool()
 
 
 class DeviceArray:
-    """A C-contiguous array on the GPU. It has a shape and a dtype, and no arithmetic: kernels do it.
+    """A C-contiguous array on the GPU. It has a shape and a dtype, no arithmetic: kernels do it.
 
     Attributes
     ----------

@@ -141,7 +141,7 @@ def to_bf16_pair(low, high):
 
 
 def _multiply(operands, add, unpack):
-    """A lane's share of a b + c, when all lanes of its warp, and so of its block, have come here."""
+    """A lane's share of a b + c, when all lanes of its warp, and so of its block, are here."""
     thread = threading.current_thread()
     lane, turn = thread.thread_id % 32, getattr(thread, "multiplications", 0)
     thread.multiplications = turn + 1

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tinyfcn import arrays, benchmark, console, layers, models, peers
-from tinyfcn.benchmarks import aims, machine, peak, processes, timing
+from tinyfcn.benchmarks import aims, peak, processes, timing
 from tinyfcn.benchmarks.layers import observed
 from tinyfcn.benchmarks.work import work
 from tinyfcn.kernels import cpu

@@ -135,7 +135,8 @@ def test_labelme_files(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name, reason", [
-    ("none", ": No such file or directory"), ("", ": holds no data set: neither images/ and labels")])
+    ("none", ": No such file or directory"),
+    ("", ": holds no data set: neither images/ and labels")])
 def test_no_data_set(tmp_path, capsys, name, reason):
     code = train.main(["--data", str(tmp_path / name), "--check"])
     captured = capsys.readouterr()

@@ -93,7 +93,8 @@ def test_one_net_in_all_its_forms(capsys, monkeypatch, name, forms):
 
 def test_without_options_everything_is_checked(capsys, monkeypatch):
     kinds, nets = [], []
-    monkeypatch.setattr(gradcheck, "check_layer", lambda kind, seed, device: kinds.append(kind) or [])
+    monkeypatch.setattr(gradcheck, "check_layer", lambda kind, seed, device:
+                        kinds.append(kind) or [])
     monkeypatch.setattr(gradcheck, "check_net", lambda net, seed, geometry="same", **options:
                         nets.append((net, geometry, options.get("batch_norm", False))) or [])
     assert run(capsys)[0] == 0

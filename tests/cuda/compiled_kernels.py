@@ -4,8 +4,8 @@
 registers of a thread, and what is wrong if something is. `python compiled_kernels.py --json I N`,
 which test_compilation.py calls, prints a JSON list of the I-th of N shares of the kernels: name,
 threads and blocks that its bounds promise, which instructions that cost a GPU dear are in its PTX
-and which fast ones, and for each target the registers, the bytes of stack, spills and shared memory.
-With --here I N a share is compiled for the GPU that there is, and kept on disk.
+and which fast ones, and for each target the registers, the bytes of stack, spills and shared
+memory. With --here I N a share is compiled for the GPU that there is, and kept on disk.
 """
 import importlib
 import json

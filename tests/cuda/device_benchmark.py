@@ -109,7 +109,8 @@ def tiny_net(rng):
 
 @pytest.mark.torch
 def test_training_against_torch(tiny_net, device, rng, torch, monkeypatch):
-    x, before = rng.standard_normal((2, 3, 4, 3), np.float32), tiny_net.params["conv/weights"].copy()
+    x = rng.standard_normal((2, 3, 4, 3), np.float32)
+    before = tiny_net.params["conv/weights"].copy()
     found = training(tiny_net, x, 1, True, rng, device)
     assert [duel["against"] for duel in found["duels"]] == list(pytorch.VARIANTS)
     assert found["ratio"] == found["other"]["median"] / found["ours"]["median"]

@@ -357,7 +357,8 @@ def test_batch_norm(shape, device, rng):
 
 
 @pytest.mark.parametrize("shape, size, alpha, beta, k", [
-    ((2, 3, 2, 7), 5, 1e-4, 0.75, 1.0), ((1, 2, 3, 2), 5, 0.5, 0.5, 2.0), ((1, 1, 1, 9), 1, 1, 2, 1)])
+    ((2, 3, 2, 7), 5, 1e-4, 0.75, 1.0), ((1, 2, 3, 2), 5, 0.5, 0.5, 2.0),
+    ((1, 1, 1, 9), 1, 1, 2, 1)])
 def test_local_response_normalization(shape, size, alpha, beta, k, device, rng):
     x, gy = normal(rng, *shape), normal(rng, *shape)
     check(device, "local_response_normalization_forward", x, size, alpha, beta, k, terms=10)
@@ -470,7 +471,8 @@ def test_arrays_beyond_32_bit_places_are_an_error(device):
     (lambda x, w: cuda.crop_forward(x, (1, 1), (2, 2)), "reaches outside"),
     (lambda x, w: cuda.dropout(x, 1, 0), "rate must be"),
     (lambda x, w: cuda.max_pooling_forward(x, (5, 5), (1, 1)), "kernel larger"),
-    (lambda x, w: cuda.softmax_cross_entropy(x, np.full((1, 2, 2), 3), 9), "label 3 with 3 classes"),
+    (lambda x, w: cuda.softmax_cross_entropy(x, np.full((1, 2, 2), 3), 9),
+     "label 3 with 3 classes"),
     (lambda x, w: cuda.softmax_cross_entropy(x, np.zeros((1, 2, 2)), 9), "labels are float64"),
     (lambda x, w: x.reshape(5, -1), "cannot reshape"),
 ])
@@ -538,7 +540,8 @@ def test_memory_that_runs_out_is_one_line(device, monkeypatch):
     memory.empty((123,))  # waits in the pool when it is gone
     monkeypatch.setattr(memory.cuda, "device_array", refuse)
     with pytest.raises(arrays.DeviceMemoryError,
-                       match="not enough memory on cuda:0: 48 MiB more are needed, .* MiB are free"):
+                       match="not enough memory on cuda:0: 48 MiB more are needed, "
+                             ".* MiB are free"):
         memory.empty((12, 2**20), np.float32)
     assert memory._blocks.idle == {}
 
@@ -552,7 +555,8 @@ def test_what_the_driver_says_is_one_line(device, rng, monkeypatch):
     x = arrays.to_device(normal(rng, 3), device)
     monkeypatch.setattr(launch, "compute_stream", fail)
     monkeypatch.setattr(launch, "_abandon", lambda: None)
-    with pytest.raises(arrays.DeviceError, match="^cuda:0 failed: .*in CUDA_ERROR_ILLEGAL_ADDRESS$"):
+    with pytest.raises(arrays.DeviceError,
+                       match="^cuda:0 failed: .*in CUDA_ERROR_ILLEGAL_ADDRESS$"):
         cuda.relu_forward(x)
 
 

@@ -33,8 +33,8 @@ SIZE = (4, 5)
 
 
 def make_net(name, **options):
-    options = {"width": 1 / 32, "fc_channels": 6, "classes": 3, "init": "scratch", "seed": 3} | options
-    net = models.BY_NAME[name](**options)
+    small = {"width": 1 / 32, "fc_channels": 6, "classes": 3, "init": "scratch", "seed": 3}
+    net = models.BY_NAME[name](**small | options)
     rng = np.random.default_rng(2)
     for key, w in net.params.items():
         if key.endswith(("/bias", "/beta")):
@@ -105,7 +105,7 @@ def test_upsampling_is_learned_as_on_the_cpu(device, rng):
 
 @pytest.mark.parametrize("separable", [True, False])
 def test_fixed_upsampling_is_that_of_the_cpu(separable, device, rng, monkeypatch):
-    """Interpolation where the filter allows it; which is looked at once, since a look stops a GPU."""
+    """Interpolation where the filter allows it; which is looked at once, as a look stops a GPU."""
     from tinyfcn.kernels import cuda
     from tinyfcn.layers import transposed_convolution
 
@@ -113,8 +113,8 @@ def test_fixed_upsampling_is_that_of_the_cpu(separable, device, rng, monkeypatch
 
     def note(module, name, notes):
         called = getattr(module, name)
-        monkeypatch.setattr(
-            module, name, lambda *args, **options: (notes.append(name), called(*args, **options))[1])
+        monkeypatch.setattr(module, name, lambda *args, **options:
+                            (notes.append(name), called(*args, **options))[1])
 
     here = layers.TransposedConvolution(3, 4, 2, padding=1)
     if not separable:
@@ -218,7 +218,8 @@ def test_commands_run_on_the_gpu(device, data_set, tmp_path, capsys):
         labels[name] = np.asarray(Image.open(folder / "0_labels.png"))
     assert (labels["cpu"] == labels["cuda"]).mean() > 0.98
     capsys.readouterr()
-    assert evaluate.main(["--data", str(root), "--weights", best, "--device", device, "--json"]) == 0
+    assert evaluate.main(["--data", str(root), "--weights", best, "--device", device,
+                          "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 1
 
 

@@ -131,7 +131,8 @@ def test_products_are_made_of_what_they_are_fast_by(rows):
     fast = {row["kernel"]: set(row["fast"]) for row in rows}
     for name, found in fast.items():
         if name.startswith("float32_product"):
-            assert found == {"128-bit loads", "128-bit stores", "128-bit loads of shared memory"}, name
+            assert found == {"128-bit loads", "128-bit stores",
+                             "128-bit loads of shared memory"}, name
         elif name.startswith("tensor_product"):
             assert found == {"asynchronous copies", re.search("tf32|bf16", name)[0]}, name
         else:
@@ -140,7 +141,7 @@ def test_products_are_made_of_what_they_are_fast_by(rows):
 
 @pytest.mark.cuda_compile
 def test_each_road_costs_less_than_the_one_before(needs_numba_cuda):
-    """Instructions for each multiply-add, and loads from the GPU's memory and from shared memory."""
+    """Instructions for each multiply-add, and loads from the GPU's and from shared memory."""
     from cuda.pathfinder import find_nvidia_binary_utility
 
     if find_nvidia_binary_utility("nvdisasm") is None:

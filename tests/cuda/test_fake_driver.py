@@ -203,16 +203,16 @@ def test_another_gpu(segment):
     code, lines, _ = segment(device="cuda:1", FAKE_GPUS=2)
     assert (code, lines) == (0, ["tinyfcn-segment: device cuda:1 (Fake 1, compute capability 9.0)"])
     code, lines, _ = segment(device="cuda:2", FAKE_GPUS=2)
-    assert (code, lines) == (2, ["tinyfcn-segment: --device cuda:2: there is no cuda:2: there are 2 "
-                                 "GPUs, cuda:0 to cuda:1"])
+    assert (code, lines) == (2, ["tinyfcn-segment: --device cuda:2: there is no cuda:2: there are "
+                                 "2 GPUs, cuda:0 to cuda:1"])
 
 
 def test_too_little_memory_is_one_line(run, photos, first, tmp_path):
     """What is needed and what there is, for the photo that is too large; the others are done."""
     large = tmp_path / "large.png"
     Image.fromarray(np.zeros((400, 600, 3), np.uint8)).save(large)
-    process, _ = run("-m", "tinyfcn.segment", large, photos / "1.png", "--device", "cuda", "--weights",
-                     photos / "net.h5", "-o", tmp_path / "out", FAKE_MEMORY=8 << 20)
+    process, _ = run("-m", "tinyfcn.segment", large, photos / "1.png", "--device", "cuda",
+                     "--weights", photos / "net.h5", "-o", tmp_path / "out", FAKE_MEMORY=8 << 20)
     assert process.returncode == 1
     _, line = process.stderr.splitlines()
     assert re.fullmatch(rf"tinyfcn-segment: {large}: not enough memory on cuda:0: \d MiB more are "

@@ -1,4 +1,4 @@
-"""The kernels for GPUs and nets on them, in Numba's simulator, which is chosen for whole processes."""
+"""The kernels for GPUs and nets on them, in Numba's simulator, chosen for whole processes."""
 import os
 import pathlib
 import subprocess

@@ -61,7 +61,8 @@ def write_png(path, size, bits, colour_type, rows):
         return (len(content).to_bytes(4, "big") + name + content
                 + zlib.crc32(name + content).to_bytes(4, "big"))
 
-    header = b"".join(side.to_bytes(4, "big") for side in size) + bytes((bits, colour_type, 0, 0, 0))
+    header = (b"".join(side.to_bytes(4, "big") for side in size)
+              + bytes((bits, colour_type, 0, 0, 0)))
     palette = chunk(b"PLTE", bytes(3 * 2**bits)) if colour_type == 3 else b""
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + palette
                      + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b""))

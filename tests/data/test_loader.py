@@ -12,8 +12,9 @@ import pytest
 
 from tinyfcn.data import loader
 from tinyfcn.data.augmentation import random_view
-from tinyfcn.data.folders import Pair, find_pairs
+from tinyfcn.data.folders import find_pairs
 from tinyfcn.data.loader import Loader, PairReader
+from tinyfcn.data.pairs import Pair
 from tinyfcn.data.transforms import preprocess
 
 CROP = (24, 32)

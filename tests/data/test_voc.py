@@ -92,7 +92,8 @@ def test_lines_that_are_no_names(tmp_path, line):
 def test_lines_that_come_twice(tmp_path):
     make(tmp_path, "ab", train="a\n\nb\na\n a\n")
     faults = [pair.fault for pair in voc.find_pairs(tmp_path, "train")]
-    assert faults == [None, None, "line 4: a is already in line 1", "line 5: a is already in line 1"]
+    assert faults == [None, None, "line 4: a is already in line 1",
+                      "line 5: a is already in line 1"]
 
 
 @pytest.mark.parametrize("content, reason", [

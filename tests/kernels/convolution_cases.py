@@ -4,8 +4,6 @@ Not a test itself: test_convolution.py and test_winograd.py load it.
 """
 from types import SimpleNamespace
 
-import numpy as np
-
 from tinyfcn.kernels import cpu, geometry, naive
 
 

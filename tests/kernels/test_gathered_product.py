@@ -147,8 +147,8 @@ def test_scratch_memory_does_not_grow_with_the_image(calls, dtype, kernel, chann
         x = Large((1, height, width, channels), dtype)
         w = Large((kernel, kernel, channels, channels), dtype)
         taps = convolution.convolution_taps((kernel,) * 2, (kernel // 2,) * 2, (1, 1))
-        gathered_product.product(x, w, w.shape, x, None, ((0, len(taps), 0, 0, height, width),), taps,
-                                 (1, 1), (1, 1))
+        gathered_product.product(x, w, w.shape, x, None, ((0, len(taps), 0, 0, height, width),),
+                                 taps, (1, 1), (1, 1))
         gathered_gradient.gradient(x, x, w, taps, (1, 1))
         sizes.append([scratch.strides[0] for scratch, _, _ in calls])
         calls.clear()

@@ -25,7 +25,7 @@ PURE = [name for name in CALLS if name not in IN_PLACE]
 
 
 def call(name, dtype=np.float32, prepare=lambda value: value):
-    """Call a kernel with its arrays prepared and return its results, or the arguments that it modified."""
+    """Call a kernel with its arrays prepared; return its results, or the arguments it modified."""
     args, kwargs = CALLS[name](np.random.default_rng(1), dtype)
     args = [prepare(value) if isinstance(value, np.ndarray) else value for value in args]
     result = kernel_of(name, cpu)(*args, **kwargs)

@@ -5,8 +5,7 @@ import zlib
 import numpy as np
 import pytest
 
-from tinyfcn import weights
-from tinyfcn.weights import matlab5, tensors
+from tinyfcn.weights import matlab5
 
 INT8, UINT8, UINT16, INT32, UINT32, SINGLE, DOUBLE, ARRAY, COMPRESSED, UTF16 = \
     1, 2, 4, 5, 6, 7, 9, 14, 15, 17

@@ -7,12 +7,10 @@
 
 import pathlib
 
-# What a data set consists of can be had from here as well.
-from .classes import Classes, count_classes, read_classes, read_classes_file  # noqa: F401
-from .errors import DataError, data_error  # noqa: F401
+from .classes import count_classes
+from .errors import data_error
 from .images import EXTENSIONS
-from .label_maps import read_labels  # noqa: F401
-from .pairs import Pair, read_pair  # noqa: F401
+from .pairs import Pair
 
 NAME = "images/ and labels/"
 

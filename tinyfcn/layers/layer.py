@@ -28,7 +28,7 @@ class Layer:
         self.kept = None
 
     def to(self, device):
-        """Bring the parameters to a device, "cpu" or "cuda:N"; what there was for backward is gone."""
+        """Bring the parameters to a device, "cpu" or "cuda:N"; grads and what was kept are gone."""
         self.params = {name: to_device(array, device) for name, array in self.params.items()}
         self.grads, self.kept = {}, None
 

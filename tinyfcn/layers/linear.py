@@ -7,7 +7,7 @@ from .layer import Layer
 
 
 class Linear(Layer):
-    """y (n, out) = x, flattened to (n, in) in h, w, c order, times weights (in, out), plus a bias."""
+    """y (n, out) = x, flattened to (n, in) in h, w, c order, times weights (in, out), plus bias."""
 
     def __init__(self, in_features, out_features, dtype=np.float32):
         super().__init__()

@@ -52,8 +52,9 @@ def prepare(net):
 
     Batch norm is folded into the convolutions, dropout is left out, upsampling by bilinear filters
     becomes interpolation; from the second image on the weights are held in the form that is fastest
-    for images of the first one's size, and in that form alone. It cannot be trained. Until then, and
-    learned upsampling always, it shares the arrays of `net`, which must not change while it is used.
+    for images of the first one's size, and in that form alone. It cannot be trained. Until then,
+    and learned upsampling always, it shares the arrays of `net`, which must not change while it is
+    used.
 
     Parameters
     ----------
