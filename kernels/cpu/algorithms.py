@@ -111,17 +111,12 @@ def cost(algorithm, task, gradient, dtype):
     inputs = -(-task.inputs // lanes)
     tiles = task.images * -(-task.out_h // tile) * -(-task.out_w // tile)
 
-    def transform(kind):
-        """Operations of a two-dimensional transform of one tile and one vector of channels."""
-        matrix = matrix_of(kind, tile, r)
-        rows, columns = len(matrix), len(matrix[0])
-        return (columns + rows) * (operations(matrix) + rows + columns)
-
-    per_tile = inputs * transform("input") + vectors * transform("output")
+    per_tile = (inputs * _transform_cost("input", tile, r)
+                + vectors * _transform_cost("output", tile, r))
     if task.inputs % lanes:  # pixels are copied to make whole vectors
         per_tile += n * n * (2 * inputs + 4 * lanes)
     # The weights' transform, or their gradient's back, of pairs of channels.
-    per_pair = 0 if task.ready else transform("weights")
+    per_pair = 0 if task.ready else _transform_cost("weights", tile, r)
     transforms = tiles * per_tile + task.inputs * vectors * per_pair
     transformed_size = n * n * task.inputs * vectors * lanes * dtype.itemsize
     work = transforms / TRANSFORM_OPERATIONS
@@ -135,3 +130,11 @@ def cost(algorithm, task, gradient, dtype):
     work += n * n * (product(task.inputs, tiles, vectors) if gradient
                      else product(tiles, task.inputs, vectors))
     return max(work, moved / BYTES)
+
+
+@functools.cache
+def _transform_cost(kind, tile, r):
+    """Operations of a two-dimensional transform of one tile and one vector of channels."""
+    matrix = matrix_of(kind, tile, r)
+    rows, columns = len(matrix), len(matrix[0])
+    return (columns + rows) * (operations(matrix) + rows + columns)

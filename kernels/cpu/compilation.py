@@ -15,6 +15,7 @@ import threading
 import numba
 from numba import njit
 from numba.core.caching import FunctionCache
+from numba.core.runtime import rtsys
 
 from . import simd
 from .threads import thread_count
@@ -60,7 +61,11 @@ class KernelCache(FunctionCache):
 
     def load_overload(self, sig, target_context):
         try:
-            found = super().load_overload(sig, target_context)
+            # As Numba's own does, but for what is there to compile with: to load that takes longer
+            # than to load all kernels of a net, and who compiles loads it anyway.
+            rtsys.initialize(target_context)
+            with self._guard_against_spurious_io_errors():
+                found = self._load_overload(sig, target_context)
         except Exception as error:  # a damaged file: whatever unpickling it leads to
             logger.debug("cache of %s: %s", self._name, error)
             self.flush_damaged()

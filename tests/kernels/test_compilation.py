@@ -45,8 +45,11 @@ def said(report, text):
 @pytest.fixture(scope="module")
 def first_runs(tmp_path_factory):
     """{width: (report, cache folder)} of processes that began with an empty cache each."""
+    # Not in the threads: the first to ask for a folder makes the one that holds them.
+    caches = {width: tmp_path_factory.mktemp(f"cache_{width}") for width in WIDTHS}
+
     def first_run(width):
-        cache = tmp_path_factory.mktemp(f"cache_{width}")
+        cache = caches[width]
         return run("agreement", "failing", cache=cache, width=width, NUMBA_NUM_THREADS="1"), cache
 
     with concurrent.futures.ThreadPoolExecutor(len(WIDTHS)) as pool:
