@@ -78,6 +78,13 @@ def winograd_fits(task):
     return square and task.stride == task.dilation == (1, 1) and task.groups == 1
 
 
+def reads_in_place(task, dtype):
+    """Whether im2col's gradient of the weights is that of `in_place_gradient`: rows of few
+    channels are not worth a copy."""
+    return (task.inputs < lanes_of(dtype) and task.groups == 1 and task.dilation == (1, 1)
+            and task.outputs % lanes_of(dtype) == 0)
+
+
 @functools.lru_cache(maxsize=512)
 def cost(algorithm, task, gradient, dtype):
     """Clock cycles of one core for a `Task`, estimated.
@@ -97,6 +104,8 @@ def cost(algorithm, task, gradient, dtype):
         tiles = -(-rows // tile_rows) * -(-columns // panel)
         return tiles * (depth * tile_rows * panel / FMAS + TILE_CYCLES)
 
+    if tile is None and gradient and reads_in_place(task, dtype):
+        return product(taps * task.inputs, pixels, vectors)
     if tile is None:
         depth = taps * task.inputs / task.groups
         product_cost = (product(depth, pixels, vectors) if gradient

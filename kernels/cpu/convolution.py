@@ -23,6 +23,7 @@ from . import (
     algorithms,
     gathered_gradient,
     gathered_product,
+    in_place_gradient,
     memory,
     pooling,
     winograd,
@@ -67,8 +68,8 @@ def prepare_weights(
 
 
 def _prepare(w, x_shape, y_shape, stride, dilation, groups, algorithm, ready):
-    tile = _choose_tile(
-        algorithm, y_shape, x_shape[3], w.shape[:2], stride, dilation, groups, w.dtype, ready=ready)
+    task = _task(y_shape, x_shape[3], w.shape[:2], stride, dilation, groups, ready)
+    tile = _choose_tile(algorithm, task, w.dtype)
     numbers = w
     if ready:
         numbers = (gathered_product.pack_weights(w, groups) if tile is None
@@ -137,8 +138,8 @@ def convolution_backward_input(
     check_arrays("convolution_backward_input", gy=(gy, 4), w=(w, 4))
     check_gradient(gy, w.shape[3], input_size, w.shape[:2], stride, padding, dilation, groups)
     gx_shape = gy.shape[0], *input_size, w.shape[2] * groups
-    tile = _choose_tile(algorithm, gx_shape, gy.shape[3], w.shape[:2], stride, dilation, groups,
-                        gy.dtype)
+    task = _task(gx_shape, gy.shape[3], w.shape[:2], stride, dilation, groups)
+    tile = _choose_tile(algorithm, task, gy.dtype)
     if tile is not None:
         # A convolution of gy with the kernel turned by 180 degrees.
         padding = tuple(w.shape[0] - 1 - p for p in padding)
@@ -159,21 +160,25 @@ def convolution_backward_weights(
     check_gradient(
         gy, gy.shape[3], x.shape[1:3], kernel_size, stride, padding, dilation, groups
     )
-    tile = _choose_tile(algorithm, gy.shape, x.shape[3], kernel_size, stride, dilation, groups,
-                        x.dtype, gradient=True)
+    task = _task(gy.shape, x.shape[3], kernel_size, stride, dilation, groups)
+    tile = _choose_tile(algorithm, task, x.dtype, gradient=True)
     if tile is not None:
         return winograd_gradient.weight_gradient(x, gy, tile, kernel_size[0], tuple(padding))
+    if algorithms.reads_in_place(task, x.dtype):
+        return in_place_gradient.gradient(x, gy, tuple(kernel_size), tuple(stride), tuple(padding))
     gw = memory.empty((*kernel_size, x.shape[3] // groups, gy.shape[3]), x.dtype)
     taps = convolution_taps(tuple(kernel_size), tuple(padding), tuple(dilation))
     gathered_gradient.gradient(x, gy, gw, taps, tuple(stride), groups)
     return gw
 
 
-def _choose_tile(algorithm, output_shape, inputs, kernel_size, stride, dilation, groups, dtype,
-                 gradient=False, ready=False):
-    """The tile of Winograd's algorithm, or None for im2col."""
-    task = algorithms.Task(*output_shape[:3], inputs, output_shape[3], tuple(kernel_size),
+def _task(output_shape, inputs, kernel_size, stride, dilation, groups, ready=False):
+    return algorithms.Task(*output_shape[:3], inputs, output_shape[3], tuple(kernel_size),
                            tuple(stride), tuple(dilation), groups, ready)
+
+
+def _choose_tile(algorithm, task, dtype, gradient=False):
+    """The tile of Winograd's algorithm, or None for im2col."""
     if algorithm is None:
         algorithm = algorithms.choose(task, gradient, dtype)
     tile = algorithms.tile_of(algorithm)
@@ -181,7 +186,7 @@ def _choose_tile(algorithm, output_shape, inputs, kernel_size, stride, dilation,
         raise ValueError(f"convolution: {algorithm} needs a square kernel, stride and dilation 1 "
                          "and one group, got kernel "
                          f"{task.kernel_size}, stride {task.stride}, dilation "
-                         f"{task.dilation}, groups={groups}")
+                         f"{task.dilation}, groups={task.groups}")
     return tile
 
 

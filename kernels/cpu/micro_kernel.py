@@ -7,7 +7,8 @@ tiles leave no register unused: 14 x 2 vectors + 2 of B + 1 broadcast of AVX-512
 Multiplication", 2008, describes the scheme.) Tiles of fewer rows are for products of few rows,
 which they divide with less left over.
 
-B comes in panels packed for that, ``b[k * panel_width + j]``. A comes in one of two ways:
+B comes in panels packed for that, ``b[k * panel_width + j]``, unless its rows are said to lie
+another step apart. A comes in one of two ways:
 
 *woven*   by tiles of rows and, in a tile, by vectors: lane l of row i's vector v is
           ``a[(v * rows + i) * lanes + l]``, element (i, v * lanes + l) of A. Whoever has whole
@@ -61,15 +62,15 @@ def best_rows(count):
 
 
 @intrinsic(prefer_literal=True)
-def _multiply_tile(typingctx, rows, vectors, woven, a, a_stride, b, ahead, c, starts, add, depth,
-                   bias, lowest):
+def _multiply_tile(typingctx, rows, vectors, woven, b_step, a, a_stride, b, ahead, c, starts, add,
+                   depth, bias, lowest):
     """The body of `micro_kernels`' functions."""
     row_count, vector_count = rows.literal_value, vectors.literal_value
     dtype = b.dtype
     lane_count, vector = lanes_of(dtype), llvm_vector(dtype)
 
     def codegen(context, builder, signature, args):
-        a, a_stride, b, ahead, c, starts, add, depth, bias, lowest = args[3:]
+        a, a_stride, b, ahead, c, starts, add, depth, bias, lowest = args[4:]
 
         def number(value):
             return ir.Constant(INT, value)
@@ -110,7 +111,7 @@ def _multiply_tile(typingctx, rows, vectors, woven, a, a_stride, b, ahead, c, st
         carried = [
             (index, number(0), next_index),
             (a_at, a, builder.gep(a_at, [a_step])),
-            (b_at, b, builder.gep(b_at, [number(panel_width(dtype))])),
+            (b_at, b, builder.gep(b_at, [number(b_step.literal_value)])),
         ]
         for row, added_row in zip(sums, added):
             carried += [(phi, zero, later) for phi, later in zip(row, added_row)]
@@ -139,14 +140,16 @@ def _multiply_tile(typingctx, rows, vectors, woven, a, a_stride, b, ahead, c, st
                 finish(adding=False)
         return context.get_dummy_value()
 
-    return types.void(rows, vectors, woven, a, types.intp, b, ahead, c, starts, types.intp,
+    return types.void(rows, vectors, woven, b_step, a, types.intp, b, ahead, c, starts, types.intp,
                       types.intp, bias, dtype), codegen
 
 
 @functools.cache
-def micro_kernels(dtype, rows, woven=True):
+def micro_kernels(dtype, rows, woven=True, b_step=None):
     """The micro-kernels for tiles of so many rows: addresses of ``f(a, a_stride, b, ahead, c,
     starts, add, depth, bias, lowest)`` for tiles one vector wide and `TILE_VECTORS`.
+
+    Rows of b are `b_step` numbers apart, or `panel_width`.
 
     f computes a tile, adds what is in its place with `add`, adds the bias, raises what is below
     `lowest` to it, and writes row i to ``c[starts[i]]`` and behind. The depth is at least 1.
@@ -158,15 +161,15 @@ def micro_kernels(dtype, rows, woven=True):
     array (TILE_VECTORS,) of int64
     """
     return np.array([
-        _compile(from_dtype(dtype), rows, vectors, woven)
+        _compile(from_dtype(dtype), rows, vectors, woven, b_step or panel_width(dtype))
         for vectors in range(1, TILE_VECTORS + 1)
     ])
 
 
-def _compile(number, rows, vectors, woven):
+def _compile(number, rows, vectors, woven, b_step):
     def multiply(a, a_stride, b, ahead, c, starts, add, depth, bias, lowest):
-        _multiply_tile(rows, vectors, woven, a, a_stride, b, ahead, c, starts, add, depth, bias,
-                       lowest)
+        _multiply_tile(rows, vectors, woven, b_step, a, a_stride, b, ahead, c, starts, add, depth,
+                       bias, lowest)
 
     numbers, indices = types.CPointer(number), types.CPointer(types.int64)
     return compile_callable(multiply, (

@@ -95,3 +95,12 @@ def test_the_choice_is_what_is_done(rng):
     assert same == {chosen}
     assert cpu.prepare_weights(w, x.shape, padding=(1, 1)).algorithm in {
         "im2col", *(name_of(m) for m in algorithms.TILES[3])}
+
+
+@pytest.mark.parametrize("different", [
+    {"inputs": 16}, {"outputs": 18}, {"dilation": (1, 2)}, {"groups": 3, "inputs": 3}])
+def test_rows_of_few_channels_are_read_in_place(different):
+    few = {"inputs": 3, "outputs": 64, "size": (9, 9)}
+    assert algorithms.reads_in_place(task(**few), FLOAT32)
+    assert algorithms.reads_in_place(task(**few, kernel=(11, 11), stride=(4, 4)), FLOAT32)
+    assert not algorithms.reads_in_place(task(**{**few, **different}), FLOAT32)
