@@ -195,8 +195,8 @@ def test_compile_times_name_the_kernels(tmp_path):
     found = processes.compile_times({**NETWORK, "train": False}, 1)
     kernels = {row["kernel"]: row for row in found["kernels"]}
     # A training's are not among them, and nothing was compiled before.
-    assert {"gathered_product._product", "gathered_product._run_product", "micro_kernel.multiply",
-            "winograd_transforms.transform"} <= kernels.keys()
+    assert {"gathered_product._product", "gathered_product._run_product",
+            "micro_kernel.multiply"} <= kernels.keys()
     assert "update._sgd_momentum" not in kernels
     assert all(row["seconds"] > 0 and row["count"] >= 1 for row in found["kernels"])
     assert sum(row["seconds"] for row in found["kernels"]) < found["seconds"]
@@ -204,9 +204,10 @@ def test_compile_times_name_the_kernels(tmp_path):
 
 def test_peak_memory_holds_at_least_the_parameters():
     network = {**NETWORK, "options": {**NETWORK["options"], "fc_channels": 3000}}
-    inference, training = (
-        processes.peak_memory({**network, "train": train}, 1, "tinyfcn")["peak"]
-        for train in (False, True))
+    for _ in range(2):  # the first ones may have to compile, which takes memory, too
+        inference, training = (
+            processes.peak_memory({**network, "train": train}, 1, "tinyfcn")["peak"]
+            for train in (False, True))
     net = models.FCN8s(**network["options"])
     parameters = sum(w.nbytes for w in net.params.values())
     assert parameters < inference < 1e9

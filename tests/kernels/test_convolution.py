@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tinyfcn.kernels import cpu, geometry
 from tinyfcn.kernels.cpu import gathered_gradient, gathered_product
+from tinyfcn.kernels.cpu.micro_kernel import TILE_ROWS
 
 
 HERE = pathlib.Path(__file__).parent
@@ -33,7 +34,7 @@ def test_block_sizes_do_not_matter(tiles, rows_bytes, vectors, monkeypatch, rng,
     """Blocks far smaller than the images and sums of the cases, so that all of them are cut."""
     row_bytes = gathered_product.panel_width(np.dtype(dtype)) * np.dtype(dtype).itemsize
     depth = vectors * gathered_product.lanes_of(np.dtype(dtype))
-    monkeypatch.setattr(gathered_product, "JOB_PIXELS", tiles * gathered_product.TILE_ROWS)
+    monkeypatch.setattr(gathered_product, "JOB_PIXELS", tiles * TILE_ROWS)
     monkeypatch.setattr(gathered_product, "ROWS_BYTES", rows_bytes)
     monkeypatch.setattr(gathered_product, "PANEL_BYTES", depth * row_bytes)
     monkeypatch.setattr(gathered_gradient, "DEPTH_BYTES", 12 * vectors)
