@@ -1,6 +1,6 @@
 """Convolution as a blocked matrix product whose left rows are gathered from the image (im2col).
 
-Every convolution here, its gradients and the transposed ones are one of two products: this one or
+Convolutions, their gradients and the transposed ones are one of two products: this one or
 `gathered_gradient`. In both, a *tap* t reads the source x at a fixed offset from each pixel q of a
 grid, zero outside the image::
 

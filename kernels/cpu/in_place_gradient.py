@@ -2,7 +2,7 @@
 
 Of a row of the kernel, and a row of gy, it is a product of matrices::
 
-    gw[ky, (kx, c)] += sum over ox:  x[oy * sy + ky, ox * sx + kx, c]  gy[oy, ox]
+    gw[ky, (kx, c)] += sum over ox:  x[oy * sy - py + ky, ox * sx - px + kx, c]  gy[oy, ox]
 
 Numbers (kx, c) lie side by side in the image, those of the next pixel begin a few further, and
 gy's pixels are rows as they are. So the micro-kernel reads both where they lie; only zeros are put
@@ -19,7 +19,15 @@ from .callables import INTEGERS, PAIR, SHAPE, call, compile_callable, number_typ
 from .compilation import kernel
 from .gathered_blocks import workers_for
 from .jobs import counter, take_job
-from .micro_kernel import TILE_VECTORS, best_rows, copy, micro_kernels, multiply, panel_width
+from .micro_kernel import (
+    TILE_VECTORS,
+    best_rows,
+    copy,
+    micro_kernels,
+    multiply,
+    panel_width,
+    row_starts,
+)
 from .simd import lanes
 
 # The rows of gy are shared out to so many sums, the same for any number of threads.
@@ -32,11 +40,8 @@ def _run_part(first, last, x, x_shape, gy, gy_shape, kernel_size, stride, paddin
     channels, outputs, width = x_shape[3], gy_shape[3], TILE_VECTORS * lanes(scratch)
     zeros, line = scratch[:width], scratch[width:]
     scratch[:] = 0.0
-    starts = np.empty(tile_rows, np.int64)
-    for i in range(tile_rows):
-        starts[i] = i * outputs
-    size = kernel_size[0] * tiles * tile_rows * outputs
-    for i in range(size):
+    starts = row_starts(tile_rows, outputs)
+    for i in range(kernel_size[0] * tiles * tile_rows * outputs):
         sums[i] = 0.0
     below_all = scratch.dtype.type(-np.inf)
     for row in range(first, last):
