@@ -96,11 +96,11 @@ def test_every_thread_has_about_the_same_share(size, outputs):
 
 
 def test_little_work_is_done_by_one_thread(calls, dtype, monkeypatch):
-    monkeypatch.setattr(gathered_blocks, "PARALLEL_WORK", 9 * 9 * 45 * 40)
-    x = np.zeros((1, 9, 9, 5), dtype)
+    monkeypatch.setattr(gathered_blocks, "PARALLEL_WORK", 9 * 9 * 144 * 40)
+    x = np.zeros((1, 9, 9, 16), dtype)
     for outputs, threads in ((39, 1), (40, numba.get_num_threads())):
         cpu.convolution_forward(
-            x, np.zeros((3, 3, 5, outputs), dtype), padding=(1, 1), algorithm="im2col")
+            x, np.zeros((3, 3, 16, outputs), dtype), padding=(1, 1), algorithm="im2col")
         cpu.convolution_backward_weights(
             x, np.zeros((1, 9, 9, outputs), dtype), (3, 3), padding=(1, 1), algorithm="im2col")
         assert [len(scratch) for scratch, _, _ in calls] == [threads, threads]
@@ -158,7 +158,7 @@ def test_scratch_memory_does_not_grow_with_the_image(calls, dtype, kernel, chann
 
 def test_scratch_memory_holds_the_buffers_of_a_block(calls, dtype):
     """A tile, a row of zeros, panels of weights, and gathered rows up to the last of a tile."""
-    x, w = np.zeros((1, 9, 9, 5), dtype), np.zeros((3, 3, 5, 40), dtype)
+    x, w = np.zeros((1, 9, 9, 16), dtype), np.zeros((3, 3, 16, 40), dtype)
     cpu.convolution_forward(x, w, algorithm="im2col")
     cpu.convolution_backward_weights(
         x, np.zeros((1, 7, 7, 40), dtype), (3, 3), algorithm="im2col")
