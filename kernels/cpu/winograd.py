@@ -200,6 +200,7 @@ def _take(scratch, numbers):
 def _run_job(m, r, job, x, x_shape, u, weights, u_size, patch_size, bias, has_bias, y, y_shape,
              padding, tiles, transforms, multiplies, v, tap_step, channels, blocks, to_v, to_y,
              kernels, relu, pool, scratch):
+    """A job's V, if it `transforms`, and its outputs, if it `multiplies`."""
     n = m + r - 1
     buffer, rest = _take(scratch, n * n * lanes(scratch))
     values, rest = _take(rest, m * m * lanes(scratch))
