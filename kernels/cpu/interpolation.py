@@ -19,9 +19,10 @@ from . import memory
 from .callables import SHAPE, call, compile_callable, number_types, pointer
 from .checks import check_arrays, contiguous
 from .compilation import inline, kernel
-from .loss import best_class
+from .loss import classes_scratch, classify_address
 from .simd import fma, lanes, load, load_part, splat, store, store_part
 from .threads import thread_count
+from .transposition import transposition
 
 
 @inline
@@ -75,20 +76,22 @@ def _interpolate(interpolate_row, x, x_shape, y, y_shape, row_sources, row_weigh
 
 
 @kernel
-def _interpolate_classes(interpolate_row, x, x_shape, labels, confidence, y_shape, row_sources,
-                         row_weights, column_sources, column_weights, scratch):
+def _interpolate_classes(interpolate_row, classify_row, transpose, x, x_shape, labels, confidence,
+                         y_shape, row_sources, row_weights, column_sources, column_weights,
+                         classes_room, scratch):
     """As `_interpolate` and `classify`, with the scores of one row in between."""
     classes, workers, total = x_shape[3], scratch.shape[0], y_shape[0] * y_shape[1]
     for worker in prange(workers):
-        scores = scratch[worker, x_shape[2] * classes :]
+        blend = scratch[worker, classes_room:]
+        scores = blend[x_shape[2] * classes :]
         for row in range(total * worker // workers, total * (worker + 1) // workers):
             call(interpolate_row, pointer(x, 0), x_shape, row // y_shape[1], row % y_shape[1],
                  row_sources.shape[1], pointer(row_sources, 0), pointer(row_weights, 0),
                  column_sources.shape[1], pointer(column_sources, 0), pointer(column_weights, 0),
-                 pointer(scratch[worker], 0), pointer(scores, 0), y_shape[2])
-            for out_x in range(y_shape[2]):
-                at = row * y_shape[2] + out_x
-                labels[at], confidence[at] = best_class(scores, out_x * classes, classes)
+                 pointer(blend, 0), pointer(scores, 0), y_shape[2])
+            call(classify_row, transpose, pointer(scores, 0), classes, 0, y_shape[2],
+                 pointer(labels, row * y_shape[2]), pointer(confidence, row * y_shape[2]),
+                 scratch[worker, :classes_room])
 
 
 @kernel
@@ -176,9 +179,11 @@ def interpolate_classify(x, rows, columns, stride, padding, output_size=None):
     if labels.size == 0:
         return labels, confidence
     taps = _taps(x, rows, columns, stride, padding, output_size)
-    scratch = memory.scratch(thread_count(), (x.shape[2] + shape[2]) * classes, x.dtype)
-    _interpolate_classes(_row_interpolation(x.dtype), x.reshape(-1), x.shape, labels.reshape(-1),
-                         confidence.reshape(-1), shape, *taps, scratch)
+    room = classes_scratch(classes, x.dtype)
+    scratch = memory.scratch(thread_count(), room + (x.shape[2] + shape[2]) * classes, x.dtype)
+    _interpolate_classes(_row_interpolation(x.dtype), classify_address(x.dtype, labels.dtype),
+                         transposition(x.dtype), x.reshape(-1), x.shape, labels.reshape(-1),
+                         confidence.reshape(-1), shape, *taps, room, scratch)
     return labels, confidence
 
 

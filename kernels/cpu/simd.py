@@ -296,6 +296,16 @@ def where_positive(typingctx, x, y):
     return x(x, x), codegen
 
 
+@intrinsic
+def where_equal(typingctx, x, y, a, b):
+    """a in the lanes where x equals y, b in the others."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(builder.fcmp_ordered("==", args[0], args[1]), args[2], args[3])
+
+    return x(x, x, x, x), codegen
+
+
 def _operator(function, instruction):
     @intrinsic
     def build(typingctx, x, y):
@@ -313,51 +323,10 @@ def _operator(function, instruction):
 _operator(operator.add, "fadd")
 _operator(operator.sub, "fsub")
 _operator(operator.mul, "fmul")
+_operator(operator.truediv, "fdiv")
 
 
-# ---- functions of a vector, for soft-max
-
-
-@intrinsic
-def highest(typingctx, x):
-    """The largest number of a vector, whatever else is NaN."""
-    return _reduction(x, "fmax")
-
-
-@intrinsic
-def total(typingctx, x):
-    """The sum of a vector's numbers, in halves."""
-    return _reduction(x, "fadd", first=0.0)
-
-
-def _reduction(x, name, first=None):
-    dtype = x.dtype
-
-    def codegen(context, builder, signature, args):
-        vector = llvm_vector(dtype)
-        operands = [args[0]] if first is None else [ir.Constant(vector.element, first), args[0]]
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(vector.element, [operand.type for operand in operands]),
-            f"llvm.vector.reduce.{name}.v{vector.count}f{dtype.bitwidth}")
-        return builder.call(function, operands, fastmath=("reassoc",))
-
-    return dtype(x), codegen
-
-
-@intrinsic
-def first_equal(typingctx, x, number):
-    """The first lane that equals `number`, or how many lanes there are."""
-    dtype = x.dtype
-
-    def codegen(context, builder, signature, args):
-        lanes = lanes_of(dtype)
-        equal = builder.fcmp_ordered("==", args[0], build_splat(builder, args[1], dtype))
-        bits = builder.zext(builder.bitcast(equal, ir.IntType(lanes)), INT)
-        beyond = ir.Constant(INT, 1 << lanes)
-        return builder.cttz(builder.or_(bits, beyond), ir.Constant(ir.IntType(1), 1))
-
-    return types.intp(x, dtype), codegen
+# ---- for soft-max
 
 
 @intrinsic
