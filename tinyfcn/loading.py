@@ -10,7 +10,7 @@ from tinyfcn.arrays import CPU, to_host
 from tinyfcn.descriptions import (
     check_anchors, check_arguments, check_settings, in_words, shown)
 from tinyfcn.layers import Scale
-from tinyfcn.origins import identify
+from tinyfcn.origins import identify, sizes
 from tinyfcn.weights import layouts
 from tinyfcn.weights.conversion import OwnTensors, same_numbers
 from tinyfcn.weights.errors import weights_error
@@ -153,6 +153,30 @@ def load_model(path, model=None, layout=None, allow_partial=False):
         raise weights_error(path, f"no {name} can be built as it describes ({error})") from error
     _load(net, file, allow_partial)
     return net
+
+
+def arguments_of(path):
+    """Find what a file shows of the net that it is for, or whose training can start from it.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    dict
+        Of the arguments width, fc_channels, batch_norm, upsampling and geometry those that show.
+
+    Raises
+    ------
+    WeightsError
+        The file cannot be read, or its description makes no sense.
+    """
+    file = _open(path)
+    stated = file.about if file.tensors is not None else check_arguments(path, file.about)
+    found = {**sizes(file.shapes), **stated}
+    names = ("width", "fc_channels", "batch_norm", "upsampling", "geometry")
+    return {name: found[name] for name in names if name in found}
 
 
 def save_model(net, path, training=None, dtype=None):

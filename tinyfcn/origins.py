@@ -3,6 +3,8 @@ import math
 
 from tinyfcn.weights.errors import weights_error
 
+# The last convolutions of the nets and their channels at full width, the deepest first.
+_LAST = (("conv5_4", 512), ("conv5_3", 512), ("conv5_2", 512), ("conv5", 256))
 # The last convolution of each VGG, the deepest first.
 _VGG = (("vgg19", "conv5_4"), ("vgg16", "conv5_3"), ("vgg13", "conv2_2"), ("vgg11", "conv5_2"))
 _FCN = (("fcn8s", "score_pool3"), ("fcn16s", "score_pool4"), ("fcn32s", "score_fr"))
@@ -51,13 +53,8 @@ def identify(path, tensors, model=None):
         # Two convolutions of 5x5, each followed by a pooling by 2.
         arguments["input_size"] = 4 * _side(path, shapes, "ip1", "conv2") + 12
         return name, arguments
-    last, channels = next((layer, full) for layer, full in (
-        ("conv5_4", 512), ("conv5_3", 512), ("conv5_2", 512), ("conv5", 256))
-        if f"{layer}/weights" in shapes)
-    arguments["width"] = shapes[f"{last}/weights"][3] / channels
-    arguments["fc_channels"] = shapes["fc6/weights"][-1]
-    if "conv1_1/weights" in shapes:
-        arguments["batch_norm"] = "bn1_1/gamma" in shapes
+    arguments.update(sizes(shapes))
+    last = _last_convolution(shapes)
     if "score_fr/weights" in shapes:
         arguments["geometry"] = "caffe" if layout.padding == 100 else "same"
     elif "conv1_1/weights" in shapes:
@@ -65,6 +62,26 @@ def identify(path, tensors, model=None):
     elif _side(path, shapes, "fc6", last) != 6:
         raise weights_error(path, f"fc6/weights is {shapes['fc6/weights']}, not over a map of 6x6")
     return name, arguments
+
+
+def sizes(shapes):
+    """The arguments width, fc_channels and batch_norm of the net with tensors of these shapes.
+
+    What does not show is left out: fc_channels where there are convolutions alone, all of them
+    where there are none of VGG's or of AlexNet's.
+    """
+    arguments, last = {}, _last_convolution(shapes)
+    if last is not None:
+        arguments["width"] = shapes[f"{last}/weights"][3] / dict(_LAST)[last]
+    if "fc6/weights" in shapes:
+        arguments["fc_channels"] = shapes["fc6/weights"][-1]
+    if "conv1_1/weights" in shapes:
+        arguments["batch_norm"] = "bn1_1/gamma" in shapes
+    return arguments
+
+
+def _last_convolution(shapes):
+    return next((name for name, _ in _LAST if len(shapes.get(f"{name}/weights", ())) == 4), None)
 
 
 def _model(shapes, layout):

@@ -168,7 +168,22 @@ def _config(options):
             f"{printable(options.output)}: there is a run already; --resume goes on with it",
             console.USAGE,
         )
-    return training_options.config(options)
+    config = training_options.config(options)
+    if options.init is not None:
+        config["net"].update(_as_begun(config["init"], options.open))
+    return config
+
+
+def _as_begun(path, names):
+    """Those of the net's arguments by these names that show in the weights it begins with."""
+    from . import loading
+    from .weights import WeightsError
+
+    try:
+        found = loading.arguments_of(path)
+    except WeightsError as error:
+        raise console.CommandError(error, console.WEIGHTS) from None
+    return {name: found[name] for name in names if name in found}
 
 
 def _stored(config):

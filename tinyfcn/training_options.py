@@ -44,7 +44,8 @@ def parse(program, argv):
     Returns
     -------
     argparse.Namespace
-        With all names of `RECIPE`, `NET`, `OTHERS` and `ALWAYS`.
+        With all names of `RECIPE`, `NET`, `OTHERS` and `ALWAYS`, and in `open` those of `NET`
+        that were left open, which the weights that the net begins with may settle.
     """
     parser = console.OneLineParser(
         prog=program,
@@ -67,7 +68,8 @@ def parse(program, argv):
                         help="write a checkpoint within an epoch so often, too (default: 10)")
     new = parser.add_argument_group("a new run")
     _add_run_options(new)
-    _add_net_options(parser.add_argument_group("its net"))
+    _add_net_options(parser.add_argument_group("its net", "Those that are left out are as in the "
+                                               "weights of --init, as far as these show it."))
     _add_recipe_options(parser.add_argument_group("its recipe"))
 
     given = vars(parser.parse_args(argv))
@@ -79,7 +81,9 @@ def parse(program, argv):
         parser.error("--check needs --data")
     if given["resume"] is None and not {"data", "output"} <= set(names) and "check" not in given:
         parser.error("a new run needs --data and --output, an old one --resume")
-    options = argparse.Namespace(**{**RECIPE, **NET, **OTHERS, **_preset(given), **given})
+    chosen = {**_preset(given), **given}
+    options = argparse.Namespace(**{**RECIPE, **NET, **OTHERS, **chosen})
+    options.open = [name for name in NET if name not in chosen]
     _check(parser, given, options)
     return options
 

@@ -218,6 +218,49 @@ def test_weights_to_begin_with(new, capsys, data_set):
     assert run(capsys, "--resume", "second")[0] == 0
 
 
+@pytest.mark.parametrize("kind", ["classifier", "convolutions", "fcn16s", "torchvision"])
+def test_the_net_is_as_the_weights_show_it(new, capsys, kind):
+    options = {"width": 0.0625, "fc_channels": 9, "batch_norm": kind != "torchvision"}
+    path = "init.h5"
+    if kind == "fcn16s":
+        options |= {"upsampling": "learned", "geometry": "caffe"}
+        loading.save_model(models.FCN16s(classes=3, init="scratch", **options), path)
+    elif kind == "torchvision":
+        path = "vgg16.npz"
+        np.savez(path, **torchvision_vgg16((4, 8, 16, 32, 32), 9, 3))
+    else:
+        net = models.VGG16(classes=3, **options)
+        if kind == "convolutions":
+            weights.write(path, {key: array for key, array in net.params.items()
+                                 if key.startswith(("conv", "bn"))}, {})
+            options["fc_channels"] = 384
+        else:
+            loading.save_model(net, path)
+    chosen = [*new[:2], "--batch", "2", "--iterations", "1", "--init", path]
+    code, _, err = run(capsys, *chosen, "-o", "run")
+    assert code == 0, err
+    net = json.loads(pathlib.Path("run/config.json").read_text())["net"]
+    assert net == {"upsampling": "fixed", "geometry": "same", "dropout": 0.3, **options}
+    # What is asked for goes before what the weights show.
+    code, _, err = run(capsys, *chosen, "-o", "other", "--width", "0.03125")
+    assert code == 3 and "misshaped: conv1_1/weights is (3, 3, 3, 4) in the file" in err[-1]
+
+
+def torchvision_vgg16(channels, fc_channels, classes):
+    """Tensors of zeros by the names that torchvision gives VGG-16's."""
+    sizes, inputs = {}, 3
+    blocks = (0, 2), (5, 7), (10, 12, 14), (17, 19, 21), (24, 26, 28)
+    for numbers, outputs in zip(blocks, channels):
+        for number in numbers:
+            sizes[f"features.{number}"] = outputs, inputs, 3, 3
+            inputs = outputs
+    sizes |= {"classifier.0": (fc_channels, 49 * inputs), "classifier.3": (fc_channels,) * 2,
+              "classifier.6": (classes, fc_channels)}
+    shapes = {f"{layer}.weight": shape for layer, shape in sizes.items()}
+    shapes |= {f"{layer}.bias": shape[:1] for layer, shape in sizes.items()}
+    return {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+
+
 @pytest.mark.parametrize("kind, kept", [
     ("classifier", ("score",)), ("convolutions", ("score", "fc")), ("fcn8s", ("score",))])
 def test_weights_of_other_nets_to_begin_with(new, capsys, kind, kept):
