@@ -1,7 +1,7 @@
 """Run kernels on arrays that end, or begin, at a page that must not be touched.
 
-A program for test_kernels.py: `python guarded_calls.py KERNEL...` calls each kernel of the CPU
-backend, first with all its arrays, arguments and whatever it allocates through
+A program for test_kernels.py: `python guarded_calls.py DTYPE KERNEL...` calls each kernel of the
+CPU backend, first with all its arrays, arguments and whatever it allocates through
 `tinyfcn.kernels.cpu.memory`, right before such a page, then right after one. A read or write over
 an end kills the process with SIGSEGV. `overrun` instead of a kernel reads one number too many,
 which shows that the guard works.
@@ -55,7 +55,7 @@ def overrun():
     return ctypes.cast(x.ctypes.data, ctypes.POINTER(ctypes.c_float))[5]
 
 
-def main(names):
+def main(dtype, names):
     from tinyfcn.kernels import cpu
     from tinyfcn.kernels.cpu import gathered_blocks, memory
 
@@ -67,16 +67,15 @@ def main(names):
         for name in names:
             if name == "overrun":
                 overrun()
-            for dtype in (np.float32, np.float64):
-                guard_allocations(memory, at_end)
-                args, kwargs = calls[name](np.random.default_rng(1), dtype)
-                kernel_of(name, cpu)(*(guarded(value, at_end) for value in args), **kwargs)
+            guard_allocations(memory, at_end)
+            args, kwargs = calls[name](np.random.default_rng(1), dtype)
+            kernel_of(name, cpu)(*(guarded(value, at_end) for value in args), **kwargs)
         if "matrix_product" in names:
             for m, k, n in [(1, 1, 1), (13, 3, 1), (14, 32, 33), (15, 100, 31), (33, 257, 17)]:
                 for transpose_a in (False, True):
                     for transpose_b in (False, True):
-                        a = np.ones((k, m) if transpose_a else (m, k), np.float32)
-                        b = np.ones((n, k) if transpose_b else (k, n), np.float32)
+                        a = np.ones((k, m) if transpose_a else (m, k), dtype)
+                        b = np.ones((n, k) if transpose_b else (k, n), dtype)
                         guard_allocations(memory, at_end)
                         c = cpu.matrix_product(guarded(a, at_end), guarded(b, at_end),
                                                transpose_a, transpose_b)
@@ -84,4 +83,4 @@ def main(names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(np.dtype(sys.argv[1]).type, sys.argv[2:])
