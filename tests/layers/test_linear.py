@@ -45,6 +45,17 @@ def test_gradients(rng, fill, assert_gradients):
             "x", "weights", "bias", "dot test, x", "dot test, weights"]
 
 
+def test_parameters_that_do_not_learn_get_no_gradient(rng, fill):
+    x = rng.standard_normal((2, 40))
+    layer = fill(Linear(40, 7, dtype=np.float64))
+    gx = layer.backward(layer.forward(x, keep=True))
+    assert set(layer.grads) == {"weights", "bias"}
+    layer.grads.clear()
+    layer.fixed = frozenset(layer.params)
+    np.testing.assert_array_equal(layer.backward(layer.forward(x, keep=True)), gx)
+    assert layer.grads == {}
+
+
 def test_parameters():
     layer = Linear(3, 2)
     assert {key: w.shape for key, w in layer.params.items()} == {"weights": (3, 2), "bias": (2,)}

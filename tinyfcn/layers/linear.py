@@ -26,9 +26,11 @@ class Linear(Layer):
 
     def backward(self, gy):
         x, ops = self.take_kept(), backend(gy)
-        flat = x.reshape(x.shape[0], -1)
-        self.grads["weights"] = ops.matrix_product(flat, gy, transpose_a=True)
-        self.grads["bias"] = ops.convolution_backward_bias(
-            gy.reshape(gy.shape[0], 1, 1, -1)
-        )
+        if "weights" not in self.fixed:
+            flat = x.reshape(x.shape[0], -1)
+            self.grads["weights"] = ops.matrix_product(flat, gy, transpose_a=True)
+        if "bias" not in self.fixed:
+            self.grads["bias"] = ops.convolution_backward_bias(
+                gy.reshape(gy.shape[0], 1, 1, -1)
+            )
         return ops.matrix_product(gy, self.params["weights"], transpose_b=True).reshape(x.shape)
