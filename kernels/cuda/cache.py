@@ -1,16 +1,40 @@
 """The compiled kernels on disk."""
 
 import contextlib
+import functools
 import hashlib
 import logging
+import pathlib
 
 import numba_cuda
 from numba.cuda.core.caching import IndexDataCacheFile
 from numba.cuda.dispatcher import CUDACache
 
-from .compilation import SOURCE_DIGEST, announce_compilation
-
 logger = logging.getLogger("tinyfcn")
+
+
+def source_digest():
+    """A hash of every source file of this package."""
+    digest = hashlib.sha256()
+    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+# At the import, so that it is of the code that runs, whatever is edited later.
+SOURCE_DIGEST = source_digest()
+
+
+@functools.cache
+def warn_of_missing_folder():
+    """Say, once a process, why every process compiles."""
+    logger.warning("no folder to keep compiled kernels in: compiling in every process")
+
+
+@functools.cache
+def announce_compilation():
+    """Say, once a process, why the first call takes long."""
+    logger.info("compiling kernels for this GPU (done once, then kept on disk) ...")
 
 
 class KernelCache(CUDACache):

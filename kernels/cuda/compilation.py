@@ -7,16 +7,14 @@ argument anew and passes shape and strides of arrays along.
 """
 
 import functools
-import hashlib
-import logging
-import pathlib
 import threading
 
 import numpy as np
-from numba import config, cuda
+from numba import cuda
 from numba.cuda import types
 
-logger = logging.getLogger("tinyfcn")
+from . import launch
+from .launch import SIMULATED
 
 # Types of arguments. A pointer's are what an array holds.
 FLOATS = types.CPointer(types.float32)
@@ -32,37 +30,11 @@ LONG = types.uint64
 # Numbers as a launch passes them; pointers are Python's ints.
 AS_PASSED = {INT: np.int32, FLOAT: np.float32, LONG: np.uint64}
 
-SIMULATED = bool(config.ENABLE_CUDASIM)
-
 if not SIMULATED:
     from cuda import core
 
 # Compiling, and the simulator's launches, take one thread at a time.
 _one_at_a_time = threading.RLock()
-
-
-def source_digest():
-    """A hash of every source file of this package."""
-    digest = hashlib.sha256()
-    for path in sorted(pathlib.Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-# At the import, so that it is of the code that runs, whatever is edited later.
-SOURCE_DIGEST = source_digest()
-
-
-@functools.cache
-def warn_of_missing_folder():
-    """Say, once a process, why every process compiles."""
-    logger.warning("no folder to keep compiled kernels in: compiling in every process")
-
-
-@functools.cache
-def announce_compilation():
-    """Say, once a process, why the first call takes long."""
-    logger.info("compiling kernels for this GPU (done once, then kept on disk) ...")
 
 
 def inline(function):
@@ -105,8 +77,6 @@ class Kernel:
 
     def launch(self, grid, *arguments):
         """Queue a run on the compute stream. `grid` is an int or up to three: blocks in x, y, z."""
-        from . import launch
-
         grid = (grid, 1, 1) if isinstance(grid, int) else (*grid, 1, 1)[:3]
         arguments = [getattr(argument, "address", argument) for argument in arguments]
         try:
@@ -128,14 +98,14 @@ class Kernel:
             if SIMULATED:
                 self.compiled = cuda.jit(self.function)
                 return
-            from .cache import KernelCache
+            from . import cache  # only here: the simulator has nothing to keep
 
             dispatcher = cuda.jit(launch_bounds=self.bounds)(self.function)
             try:
-                dispatcher._cache = KernelCache(self.function, self.argument_types)
+                dispatcher._cache = cache.KernelCache(self.function, self.argument_types)
             except RuntimeError:  # neither the package's folder nor the user's can be written
-                warn_of_missing_folder()
-                announce_compilation()
+                cache.warn_of_missing_folder()
+                cache.announce_compilation()
             self.compiled = dispatcher.compile(self.argument_types)
 
     def _launch(self, stream, grid, arguments):

@@ -10,10 +10,11 @@ import functools
 import threading
 from typing import NamedTuple
 
-from numba import cuda
+from numba import config, cuda
 
 from ..devices import DeviceError, DeviceMemoryError
-from .compilation import SIMULATED
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
 
 THREADS = 256  # of the kernels that treat every number for itself
 

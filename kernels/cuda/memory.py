@@ -14,7 +14,6 @@ from numba import cuda
 
 from ..devices import DeviceMemoryError
 from . import launch
-from .compilation import SIMULATED
 
 # Arrays from the host up to this size go through pinned memory, while kernels run.
 STAGED_BYTES = 64 << 20
@@ -115,7 +114,7 @@ class _Block:
 
 def _addressed(count, dtype):
     numbers = _allocate(count, dtype)
-    return numbers, numbers if SIMULATED else numbers.device_ctypes_pointer.value or 0
+    return numbers, numbers if launch.SIMULATED else numbers.device_ctypes_pointer.value or 0
 
 
 def _allocate(count, dtype):
@@ -188,7 +187,7 @@ class _Stage:
 
 
 def _event():
-    return cuda.event() if SIMULATED else cuda.event(timing=False)
+    return cuda.event() if launch.SIMULATED else cuda.event(timing=False)
 
 
 _stages = {}

@@ -14,7 +14,7 @@ from tinyfcn.benchmarks.training import training
 from tinyfcn.graph import Graph
 from tinyfcn.kernels import cuda
 from tinyfcn.kernels.cuda import launch
-from tinyfcn.kernels.cuda.compilation import SIMULATED
+from tinyfcn.kernels.cuda.launch import SIMULATED
 from tinyfcn.layers import Convolution, ReLU
 from tinyfcn.peers import pytorch
 

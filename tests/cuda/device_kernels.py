@@ -12,7 +12,6 @@ import pytest
 from tinyfcn import arrays
 from tinyfcn.kernels import cpu, cuda, naive
 from tinyfcn.kernels.cuda import algorithms, launch, memory
-from tinyfcn.kernels.cuda.compilation import SIMULATED
 
 pytestmark = pytest.mark.filterwarnings(
     "error::numba.core.errors.NumbaPerformanceWarning",
@@ -394,7 +393,7 @@ LONG = {
     "convolution_backward_weights", "convolution_backward_weights winograd",
     "convolution_forward winograd", "convolution_forward winograd, few tiles",
     "interpolate_classify", "convolution_backward_weights winograd, many tiles",
-} if SIMULATED else set()
+} if launch.SIMULATED else set()
 
 
 @pytest.mark.parametrize("name", sorted(set(CALLS) - LONG - {"prepare_weights"}))
