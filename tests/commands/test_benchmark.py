@@ -130,8 +130,8 @@ def test_json_with_torch(run):
         assert [duel["against"] for duel in duels] == ["PyTorch nchw", "PyTorch channels-last"]
         for duel in duels:
             check_contest(duel)
-        fastest = min(duels, key=lambda duel: duel["other"]["median"])
-        assert {key: report[what][key] for key in fastest} == fastest
+        hardest = min(duels, key=lambda duel: duel["ratio"])
+        assert {key: report[what][key] for key in hardest} == hardest
     check_products(report["matrix_products"])
     check_layers(report, 1)
     assert all(row["other"] > 0 for row in report["layers"])

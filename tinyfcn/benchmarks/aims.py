@@ -12,7 +12,7 @@ from .. import models, peers
 from ..peers import pytorch
 from . import processes
 from .inference import inference
-from .timing import fastest, summary
+from .timing import hardest, summary
 from .training import training
 
 SIZE = 375, 500
@@ -82,16 +82,16 @@ def _inference_rows(arguments, competitors, repeat, threads, seed):
     duels = contest(net, (1, *SIZE))
     for peer in competitors:
         variants = peers.module(peer).VARIANTS
-        best = fastest([each for each in duels if each["against"] in variants])
+        best = hardest([each for each in duels if each["against"] in variants])
         yield versus(net, (1, *SIZE), best, FASTER_THAN[peer])
     if not competitors:
         return
     for shape in OTHER_INPUTS:
-        yield versus(net, shape, fastest(contest(net, shape)), FASTER_ELSEWHERE)
+        yield versus(net, shape, hardest(contest(net, shape)), FASTER_ELSEWHERE)
     del net
     options = {**arguments, "classes": 1000, "input_size": VGG_INPUT[1]}
     net = models.VGG16(**options)
-    yield versus(net, VGG_INPUT, fastest(contest(net, VGG_INPUT)), FASTER_CLASSIFYING)
+    yield versus(net, VGG_INPUT, hardest(contest(net, VGG_INPUT)), FASTER_CLASSIFYING)
 
 
 def _training_rows(arguments, repeat, seed):

@@ -11,7 +11,7 @@ from ..console import memory_shortage
 from .inference import inference
 from .machine import is_shortage
 from .products import square_product
-from .timing import fastest
+from .timing import hardest
 from .training import training
 
 SIZE = 375, 500
@@ -103,7 +103,7 @@ def aims(arguments, with_torch, repeat, device, seed):
                 raise
             row["lacking"] = memory_shortage(error)
             continue
-        best = fastest(found["duels"]) if found.get("duels") else found
+        best = hardest(found["duels"]) if found.get("duels") else found
         row["ours"] = best["ours"]
         if best["ratio"]:
             row.update(against=best["against"], other=best["other"], measured=best["ratio"],
