@@ -112,7 +112,7 @@ def test_a_notebook_imports_the_package_and_no_helpers(path):
 
 @pytest.mark.parametrize("line, found", [
     ("open('/home/ann/photo.jpg')", True), ("/Users/ann/x.png", True), ("'C:\\\\data'", True),
-    ("../docs/speed.md", False), ("a/tmp/b", False), ("numbers /work", False)])
+    ("../docs/speed.md", False), ("a/tmp/b", False), ("numbers /home", False)])
 def test_what_a_machine_path_is(line, found):
     assert bool(MACHINE_PATH.search(line)) == found
 

@@ -292,6 +292,8 @@ def softmax_cross_entropy(scores, labels, ignore_label, class_weights=None):
 def classify(scores):
     """The class with the highest score at each pixel, the first of equals, and its probability.
 
+    Where a score is NaN, so is the probability, and the class is 0.
+
     Returns
     -------
     labels : array (...) of uint8, or uint16 for more than 256 classes

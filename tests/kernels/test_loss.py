@@ -144,6 +144,18 @@ def test_many_pixels(rng, dtype):
     np.testing.assert_allclose(gscores, expected_gradient, rtol=0, atol=16 * np.finfo(dtype).eps)
 
 
+@pytest.mark.parametrize("classes", [3, 21])
+def test_a_nan_among_the_scores_shows_in_the_confidence(classes, dtype):
+    scores = np.zeros((1, 2, 5, classes), dtype)
+    scores[..., 2] = 1
+    scores[0, 1, 3, 1] = np.nan
+    labels, confidence = cpu.classify(scores)
+    expected = np.full((1, 2, 5), 2)
+    expected[0, 1, 3] = 0
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_array_equal(np.isnan(confidence), expected == 0)
+
+
 def test_classify_by_hand(ops, dtype):
     scores = np.array([[0, math.log(2), 0], [5, 5, -9], [1, 2, 2]], dtype).reshape(1, 3, 1, 3)
     labels, confidence = ops.classify(scores)
