@@ -28,12 +28,10 @@ class Blocks(NamedTuple):
 
 @inline
 def split_scratch(scratch, blocks):
-    """A thread's buffers: a tile, a row of zeros, panels of B, the gathered rows."""
-    width = TILE_VECTORS * lanes(scratch)
-    zeros = TILE_ROWS * width
-    panels = zeros + width
+    """A thread's buffers: a tile, panels of B, the gathered rows."""
+    panels = TILE_ROWS * TILE_VECTORS * lanes(scratch)
     rows = panels + blocks.depth * blocks.columns
-    return scratch[:zeros], scratch[zeros:panels], scratch[panels:rows], scratch[rows:]
+    return scratch[:panels], scratch[panels:rows], scratch[rows:]
 
 
 def whole_panels(columns, dtype):
@@ -48,7 +46,7 @@ def workers_for(multiplications):
 def scratch_for(workers, blocks, dtype):
     width = panel_width(dtype)
     rows = (blocks.rows + TILE_ROWS + width) * blocks.depth
-    numbers = (TILE_ROWS + 1) * width + blocks.depth * blocks.columns + rows
+    numbers = TILE_ROWS * width + blocks.depth * blocks.columns + rows
     return memory.scratch(workers, numbers, dtype)
 
 

@@ -51,9 +51,7 @@ JOB = np.dtype(
 def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks, kernels,
                   scratch):
     width = TILE_VECTORS * lanes(scratch)
-    tile, zeros, panels, rows = split_scratch(scratch, blocks)
-    zeros[:] = 0.0
-    below_all = rows.dtype.type(-np.inf)
+    tile, panels, rows = split_scratch(scratch, blocks)
     # Rows up to a full tile, and a cache line, so that pixels do not compete for places in the L1.
     row_size = blocks.rows + TILE_ROWS + width - (blocks.rows + TILE_ROWS) % width
     channels = x_shape[3] // groups
@@ -85,13 +83,13 @@ def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, bloc
                         first, at = row - job.first_row + i, first_output + j
                         panel = j * pixels
                         if columns % lanes(gw) == 0 and count - i >= TILE_ROWS:
-                            multiply(kernels, rows, i, row_size, panels, panel, panel, columns, gw,
-                                     starts, first, at, again, pixels, zeros, 0, below_all)
+                            multiply(kernels, rows, i, row_size, i, panels, panel, panel, columns,
+                                     gw, starts, first, at, pixels, again)
                         else:
-                            multiply(kernels, rows, i, row_size, panels, panel, panel, columns,
-                                     tile, tile_starts, 0, 0, False, pixels, zeros, 0, below_all)
+                            multiply(kernels, rows, i, row_size, i, panels, panel, panel, columns,
+                                     tile, tile_starts, 0, 0, pixels, False)
                             put_tile(tile, min(TILE_ROWS, count - i), columns, gw, starts, first,
-                                     at, again, zeros, False, False)
+                                     at, again, gw, False, False)
 
 
 @kernel

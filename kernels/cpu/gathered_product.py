@@ -48,13 +48,18 @@ from .gathered_blocks import (
 from .im2col import gather_rows
 from .jobs import counter, take_job
 from .micro_kernel import (
+    ADD,
+    BIAS,
+    RELU,
     TILE_VECTORS,
     best_rows,
     fetch_tile,
     micro_kernels,
     multiply,
+    multiply_and_finish,
     pack_row,
     panel_width,
+    part_ahead,
     put_tile,
     row_starts,
 )
@@ -115,8 +120,7 @@ def _run_product(job, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, 
                  out_step, groups, transpose, relu, blocks, kernels, scratch):
     """One job. `pack` is the address of `_pack_weights`, or 0 for weights that are packed."""
     width = TILE_VECTORS * lanes(scratch)
-    tile, zeros, panels, rows = split_scratch(scratch, blocks)
-    zeros[:] = 0.0
+    tile, panels, rows = split_scratch(scratch, blocks)
     group_out = w_shape[2] // groups
     channels, group_outputs = (group_out, w_shape[1]) if transpose else (w_shape[1], group_out)
     taps = taps[job.first_tap : job.last_tap]
@@ -138,7 +142,6 @@ def _run_product(job, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, 
     tile_starts = row_starts(blocks.tile_rows, width)
     if depth == 0:  # no tap reaches this phase: the sum is empty
         tile[:] = 0.0
-    below_all = rows.dtype.type(-np.inf)
     b = pointer(panels, 0) if pack else w
     # Blocks end on whole vectors, so that those of x stay whole.
     depth_blocks = max(1, (depth + blocks.depth - 1) // blocks.depth)
@@ -149,6 +152,9 @@ def _run_product(job, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, 
             k_start = min(depth, block * block_depth)
             k_stop = min(depth, k_start + block_depth)
             last = block == depth_blocks - 1
+            mode = ADD if block > 0 else 0
+            if last:
+                mode += (BIAS if has_bias else 0) + (RELU if relu else 0)
             row_size = (k_stop - k_start + lanes(x) - 1) // lanes(x) * lanes(x)
             # Where panels of this block begin, and how far apart they are.
             panel_start, panel_step = 0, (k_stop - k_start) * width
@@ -169,27 +175,22 @@ def _run_product(job, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, 
                     outputs = min(width, count - j)
                     column = job.group * group_outputs + first + j
                     panel = panel_start + j // width * panel_step
-                    biases, bias_start = pointer(zeros, 0), 0
-                    if last and has_bias:
-                        biases, bias_start = bias, column
                     for i in range(start, end, blocks.tile_rows):
                         count_rows = min(blocks.tile_rows, end - i)
                         if block > 0:
                             fetch_tile(y, starts, i, count_rows, column, outputs)
                         at = (i - start) * row_size
-                        quarter = (i - start) // blocks.tile_rows % 4 * (width * row_size // 4)
-                        ahead = panel + panel_step + quarter
+                        ahead = part_ahead(b, panel + panel_step, k_stop - k_start,
+                                           (i - start) // blocks.tile_rows)
                         if (outputs % lanes(y) == 0 and count_rows == blocks.tile_rows
                                 and depth > 0):
-                            lowest = rows.dtype.type(0) if last and relu else below_all
-                            multiply(kernels, rows, at, 0, b, panel, ahead, outputs, y, starts, i,
-                                     column, block > 0, k_stop - k_start, biases, bias_start,
-                                     lowest)
+                            multiply_and_finish(
+                                kernels, rows, at, 0, at, b, panel, ahead, outputs, y, starts, i,
+                                column, k_stop - k_start, mode, bias, column)
                             continue
                         if depth > 0:
-                            multiply(kernels, rows, at, 0, b, panel, ahead, outputs, tile,
-                                     tile_starts, 0, 0, False, k_stop - k_start, zeros, 0,
-                                     below_all)
+                            multiply(kernels, rows, at, 0, at, b, panel, ahead, outputs, tile,
+                                     tile_starts, 0, 0, k_stop - k_start, False)
                         put_tile(tile, count_rows, outputs, y, starts, i, column, block > 0, bias,
                                  last and has_bias, last and relu)
 

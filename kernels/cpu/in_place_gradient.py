@@ -11,7 +11,6 @@ around a row of the image.
 
 import functools
 
-import numpy as np
 from numba import prange, types
 
 from . import memory
@@ -25,7 +24,6 @@ from .micro_kernel import (
     copy,
     micro_kernels,
     multiply,
-    panel_width,
     row_starts,
 )
 from .simd import lanes
@@ -35,15 +33,13 @@ PARTS = 16
 
 
 def _run_part(first, last, x, x_shape, gy, gy_shape, kernel_size, stride, padding, sums, tile_rows,
-              tiles, kernels, scratch):
+              tiles, kernels, line):
     """Add up what rows first : last of gy, counted through all images, contribute."""
-    channels, outputs, width = x_shape[3], gy_shape[3], TILE_VECTORS * lanes(scratch)
-    zeros, line = scratch[:width], scratch[width:]
-    scratch[:] = 0.0
+    channels, outputs, width = x_shape[3], gy_shape[3], TILE_VECTORS * lanes(line)
+    line[:] = 0.0
     starts = row_starts(tile_rows, outputs)
     for i in range(kernel_size[0] * tiles * tile_rows * outputs):
         sums[i] = 0.0
-    below_all = scratch.dtype.type(-np.inf)
     for row in range(first, last):
         image, out_y = row // gy_shape[1], row % gy_shape[1]
         for ky in range(kernel_size[0]):
@@ -55,9 +51,9 @@ def _run_part(first, last, x, x_shape, gy, gy_shape, kernel_size, stride, paddin
             for tile in range(tiles):
                 to = (ky * tiles + tile) * tile_rows * outputs
                 for j in range(0, outputs, width):
-                    multiply(kernels, line, tile * tile_rows, stride[1] * channels, gy,
-                             row * gy_shape[2] * outputs + j, 0, min(width, outputs - j), sums,
-                             starts, 0, to + j, True, gy_shape[2], zeros, 0, below_all)
+                    at, pixels = tile * tile_rows, row * gy_shape[2] * outputs + j
+                    multiply(kernels, line, at, stride[1] * channels, at, gy, pixels, pixels,
+                             min(width, outputs - j), sums, starts, 0, to + j, gy_shape[2], True)
 
 
 @functools.cache
@@ -71,14 +67,14 @@ def _part_run(dtype):
 
 @kernel
 def _gradient(run, x, x_shape, gy, gy_shape, kernel_size, stride, padding, sums, tile_rows, tiles,
-              kernels, parts_taken, scratch):
-    parts, workers, rows = sums.shape[0], scratch.shape[0], gy_shape[0] * gy_shape[1]
+              kernels, parts_taken, lines):
+    parts, workers, rows = sums.shape[0], lines.shape[0], gy_shape[0] * gy_shape[1]
     for worker in prange(workers):
         part = take_job(parts_taken)
         while part < parts:
             call(run, rows * part // parts, rows * (part + 1) // parts, pointer(x, 0), x_shape,
                  pointer(gy, 0), gy_shape, kernel_size, stride, padding, pointer(sums[part], 0),
-                 tile_rows, tiles, kernels, scratch[worker])
+                 tile_rows, tiles, kernels, lines[worker])
             part = take_job(parts_taken)
 
 
@@ -97,12 +93,12 @@ def gradient(x, gy, kernel_size, stride, padding):
     tile_rows = best_rows(run)
     tiles = -(-run // tile_rows)
     sums = memory.empty((PARTS, kernel_size[0] * tiles * tile_rows * outputs), dtype)
-    line = ((x.shape[2] + 2 * padding[1]) * channels + tile_rows)
+    line = (x.shape[2] + 2 * padding[1]) * channels + tile_rows
     workers = workers_for(gy.size * kernel_size[0] * run)
     _gradient(_part_run(dtype), x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, kernel_size,
               stride, padding, sums, tile_rows, tiles,
               micro_kernels(dtype, tile_rows, woven=False, b_step=outputs), counter(),
-              memory.scratch(workers, panel_width(dtype) + line, dtype), threads=workers)
+              memory.scratch(workers, line, dtype), threads=workers)
     total = sums.sum(axis=0).reshape(kernel_size[0], tiles * tile_rows, outputs)
     gw[...] = total[:, :run].reshape(gw.shape)
     return gw

@@ -17,14 +17,17 @@ another step apart. A comes in one of two ways:
 """
 
 import functools
+import itertools
 
 import numpy as np
 from llvmlite import ir
 from numba import from_dtype, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .callables import call, compile_callable, pointer
 from .compilation import inline
+from .memory import CACHE_LINE
 from .simd import (
     BITS,
     INT,
@@ -49,6 +52,13 @@ from .simd import (
 ROWS = range(8, 15) if BITS == 512 else range(4, 7)
 TILE_ROWS = max(ROWS)
 TILE_VECTORS = 2
+VECTORS_A_LINE = CACHE_LINE * 8 // BITS
+
+# So many steps of the depth are one round of the loop.
+STEPS = 4
+
+# What is done with a tile's sums before they are written.
+ADD, BIAS, RELU = 1, 2, 4
 
 
 def panel_width(dtype):
@@ -62,15 +72,15 @@ def best_rows(count):
 
 
 @intrinsic(prefer_literal=True)
-def _multiply_tile(typingctx, rows, vectors, woven, b_step, a, a_stride, b, ahead, c, starts, add,
-                   depth, bias, lowest):
+def _multiply_tile(typingctx, rows, vectors, woven, b_step, a, a_stride, a_ahead, b, b_ahead, c,
+                   starts, depth, mode, bias):
     """The body of `micro_kernels`' functions."""
     row_count, vector_count = rows.literal_value, vectors.literal_value
     dtype = b.dtype
     lane_count, vector = lanes_of(dtype), llvm_vector(dtype)
 
     def codegen(context, builder, signature, args):
-        a, a_stride, b, ahead, c, starts, add, depth, bias, lowest = args[4:]
+        a, a_stride, a_ahead, b, b_ahead, c, starts, depth, mode, bias = args[4:]
 
         def number(value):
             return ir.Constant(INT, value)
@@ -81,80 +91,84 @@ def _multiply_tile(typingctx, rows, vectors, woven, b_step, a, a_stride, b, ahea
                 for j in range(vector_count)
             ]
 
-        # The loop over k. Unrolled, it would be reordered until the sums no longer fit registers.
-        before = builder.block
-        body = builder.append_basic_block("step")
-        done = builder.append_basic_block("done")
-        builder.branch(body)
-        builder.position_at_end(body)
-        index = builder.phi(INT)
-        a_at, b_at = builder.phi(a.type), builder.phi(b.type)
-        sums = [[builder.phi(vector) for _ in range(vector_count)] for _ in range(row_count)]
-        next_index = builder.add(index, number(1))
-        if woven.literal_value:
-            fetched = builder.mul(index, number(panel_width(dtype) // 4))
-            build_prefetch(builder, builder.gep(ahead, [fetched]))
-            # A row's numbers lie side by side for a vector's length, then begin anew.
-            row_step = lane_count
-            full = builder.icmp_signed(
-                "==", builder.and_(next_index, number(lane_count - 1)), number(0))
-            a_step = builder.select(full, number((row_count - 1) * lane_count + 1), number(1))
-        else:
-            row_step, a_step = 1, a_stride
-        b_vectors = load_vectors(b_at)
-        added = []
-        for i, row in enumerate(sums):
-            scalar = builder.load(builder.gep(a_at, [number(i * row_step)]))
-            spread = build_splat(builder, scalar, dtype)
-            added.append([build_fma(builder, spread, v, s, dtype) for v, s in zip(b_vectors, row)])
+        # Variables that become registers.
         zero = ir.Constant(vector, [0.0] * lane_count)
-        carried = [
-            (index, number(0), next_index),
-            (a_at, a, builder.gep(a_at, [a_step])),
-            (b_at, b, builder.gep(b_at, [number(b_step.literal_value)])),
-        ]
-        for row, added_row in zip(sums, added):
-            carried += [(phi, zero, later) for phi, later in zip(row, added_row)]
-        for phi, first, later in carried:
-            phi.add_incoming(first, before)
-            phi.add_incoming(later, body)
-        builder.cbranch(builder.icmp_signed("<", next_index, depth), body, done)
-        builder.position_at_end(done)
+        sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(vector_count)]
+                for _ in range(row_count)]
 
-        biases, lowest = load_vectors(bias), build_splat(builder, lowest, dtype)
+        def step(k, a_at):
+            """Row k of B, times the numbers of A's column k, which begins at `a_at`."""
+            fetched = builder.mul(k, number(CACHE_LINE * 8 // dtype.bitwidth))
+            build_prefetch(builder, builder.gep(a_ahead, [fetched]))
+            build_prefetch(builder, builder.gep(b_ahead, [fetched]))
+            b_at = builder.gep(b, [builder.mul(k, number(b_step.literal_value))])
+            b_vectors = load_vectors(b_at)
+            for i, row in enumerate(sums):
+                row_step = lane_count if woven.literal_value else 1
+                scalar = builder.load(builder.gep(a_at, [number(i * row_step)]))
+                spread = build_splat(builder, scalar, dtype)
+                for v, total in zip(b_vectors, row):
+                    builder.store(build_fma(builder, spread, v, builder.load(total), dtype), total)
 
-        def finish(adding):
-            for i, row in enumerate(added):
+        def steps(k, count):
+            """Steps k : k + count, of which none or all cross a vector's end."""
+            first, between = builder.mul(k, a_stride), a_stride
+            if woven.literal_value:  # a row's numbers lie side by side for a vector's length
+                lane = builder.and_(k, number(lane_count - 1))
+                first = builder.mul(builder.sub(k, lane), number(row_count))
+                first, between = builder.add(first, lane), number(1)
+            for i in range(count):
+                offset = builder.add(first, builder.mul(between, number(i)))
+                step(builder.add(k, number(i)), builder.gep(a, [offset]))
+                # Or the compiler would load ahead, until the sums no longer fit the registers.
+                builder.fence("seq_cst", "singlethread")
+
+        together = min(STEPS, lane_count)
+        whole = builder.and_(depth, number(-together))
+        for start, stop, count in ((number(0), whole, together), (whole, depth, 1)):
+            with cgutils.for_range_slice(builder, start, stop, number(count), INT) as (k, _):
+                steps(k, count)
+
+        def targets():
+            """Each sum and where it belongs."""
+            for i, row in enumerate(sums):
                 start = builder.load(builder.gep(starts, [number(i)]))
-                for j, (value, bias_vector) in enumerate(zip(row, biases)):
-                    target = builder.gep(c, [builder.add(start, number(j * lane_count))])
-                    if adding:
-                        value = builder.fadd(build_load(builder, target, dtype), value)
-                    value = builder.fadd(value, bias_vector)
-                    build_store(builder, build_at_least(builder, value, lowest), target, dtype)
+                for j, total in enumerate(row):
+                    yield total, builder.gep(c, [builder.add(start, number(j * lane_count))])
 
-        with builder.if_else(builder.icmp_signed("!=", add, number(0))) as (adding, writing):
-            with adding:
-                finish(adding=True)
-            with writing:
-                finish(adding=False)
+        def chosen(flag):
+            return builder.icmp_signed("!=", builder.and_(mode, number(flag)), number(0))
+
+        with builder.if_then(chosen(ADD)):
+            for total, target in targets():
+                before = build_load(builder, target, dtype)
+                builder.store(builder.fadd(before, builder.load(total)), total)
+        with builder.if_then(chosen(BIAS)):
+            for row in sums:
+                for total, shift in zip(row, load_vectors(bias)):
+                    builder.store(builder.fadd(builder.load(total), shift), total)
+        with builder.if_then(chosen(RELU)):
+            for total in itertools.chain(*sums):
+                builder.store(build_at_least(builder, builder.load(total), zero), total)
+        for total, target in targets():
+            build_store(builder, builder.load(total), target, dtype)
         return context.get_dummy_value()
 
-    return types.void(rows, vectors, woven, b_step, a, types.intp, b, ahead, c, starts, types.intp,
-                      types.intp, bias, dtype), codegen
+    return types.void(rows, vectors, woven, b_step, a, types.intp, a_ahead, b, b_ahead, c, starts,
+                      types.intp, types.intp, bias), codegen
 
 
 @functools.cache
 def micro_kernels(dtype, rows, woven=True, b_step=None):
-    """The micro-kernels for tiles of so many rows: addresses of ``f(a, a_stride, b, ahead, c,
-    starts, add, depth, bias, lowest)`` for tiles one vector wide and `TILE_VECTORS`.
+    """The micro-kernels for tiles of so many rows: addresses of ``f(a, a_stride, a_ahead, b,
+    b_ahead, c, starts, mode, depth, bias, lowest)`` for tiles one vector wide and `TILE_VECTORS`.
 
     Rows of b are `b_step` numbers apart, or `panel_width`.
 
-    f computes a tile, adds what is in its place with `add`, adds the bias, raises what is below
-    `lowest` to it, and writes row i to ``c[starts[i]]`` and behind. The depth is at least 1.
-    Meanwhile, for woven A, a quarter as much of b as it reads is fetched into the L2 cache, from
-    `ahead` on.
+    f computes a tile and writes row i to ``c[starts[i]]`` and behind. The depth is at least 1; the
+    mode is a sum of `ADD`, to what is there, `BIAS`, which is added too, and `RELU`.
+    Meanwhile, from `a_ahead` and from `b_ahead` on, a cache line for each step is fetched into the
+    L2 cache: about a tile of A, and of B half a panel with AVX-512.
 
     Returns
     -------
@@ -167,27 +181,44 @@ def micro_kernels(dtype, rows, woven=True, b_step=None):
 
 
 def _compile(number, rows, vectors, woven, b_step):
-    def multiply(a, a_stride, b, ahead, c, starts, add, depth, bias, lowest):
-        _multiply_tile(rows, vectors, woven, b_step, a, a_stride, b, ahead, c, starts, add, depth,
-                       bias, lowest)
+    def multiply(a, a_stride, a_ahead, b, b_ahead, c, starts, depth, mode, bias):
+        _multiply_tile(rows, vectors, woven, b_step, a, a_stride, a_ahead, b, b_ahead, c, starts,
+                       depth, mode, bias)
 
     numbers, indices = types.CPointer(number), types.CPointer(types.int64)
     return compile_callable(multiply, (
-        numbers, types.intp, numbers, numbers, numbers, indices, types.intp, types.intp, numbers,
-        number))
+        numbers, types.intp, numbers, numbers, numbers, numbers, indices, types.intp, types.intp,
+        numbers))
 
 
 @inline
-def multiply(kernels, a, a_start, a_stride, b, b_start, ahead, columns, c, starts, first_row,
-             column, add, depth, bias, bias_start, lowest):
-    """A tile of A B, of whose panel `columns` are in use, to ``c[starts[first_row + i] + column]``.
+def multiply(kernels, a, a_start, a_stride, a_ahead, b, b_start, b_ahead, columns, c, starts,
+             first_row, column, depth, add):
+    """A tile of A B, of whose panel `columns` are in use, to ``c[starts[first_row + i] + column]``,
+    or added to that.
 
-    `kernels` are from `micro_kernels`; ``a[a_start]``, ``b[b_start]``, ``bias[bias_start]`` are the
-    first numbers, `b`'s ``ahead`` what will be needed next.
+    `kernels` are from `micro_kernels`; ``a[a_start]`` and ``b[b_start]`` are the first numbers,
+    ``a[a_ahead]`` and ``b[b_ahead]`` those that will be needed next.
     """
-    call(kernels[(columns - 1) // lanes(b)], pointer(a, a_start), a_stride, pointer(b, b_start),
-         pointer(b, ahead), pointer(c, column), pointer(starts, first_row), np.intp(add), depth,
-         pointer(bias, bias_start), lowest)
+    multiply_and_finish(kernels, a, a_start, a_stride, a_ahead, b, b_start, b_ahead, columns, c,
+                        starts, first_row, column, depth, ADD if add else 0, c, 0)
+
+
+@inline
+def multiply_and_finish(kernels, a, a_start, a_stride, a_ahead, b, b_start, b_ahead, columns, c,
+                        starts, first_row, column, depth, mode, bias, bias_start):
+    """The same, with what else the mode asks for; ``bias[bias_start]`` is the first of a row."""
+    call(kernels[(columns - 1) // lanes(a)], pointer(a, a_start), a_stride, pointer(a, a_ahead),
+         pointer(b, b_start), pointer(b, b_ahead), pointer(c, column), pointer(starts, first_row),
+         depth, np.intp(mode), pointer(bias, bias_start))
+
+
+@inline
+def part_ahead(panel, start, depth, i):
+    """What the i-th product with a panel fetches of the next, which begins at `start`: the products
+    take turns, since one of them fetches but a part."""
+    parts = max(1, TILE_VECTORS // VECTORS_A_LINE)
+    return start + i % parts * (depth * VECTORS_A_LINE * lanes(panel))
 
 
 @inline

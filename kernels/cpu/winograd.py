@@ -32,6 +32,7 @@ from .micro_kernel import (
     micro_kernels,
     multiply,
     panel_width,
+    part_ahead,
     row_starts,
 )
 from .simd import BITS, lanes, lanes_of, load, maximum, splat, store
@@ -147,7 +148,7 @@ def _write_tile(m, values, column, count, y, y_shape, image, top, left, shift, r
 
 @inline
 def _multiply(m, r, job, v, base, tap_step, channels, u, weights, depth, bias, has_bias, y,
-              y_shape, tiles, rows, to_y, kernels, relu, pool, buffer, values, zeros, patch, u_part,
+              y_shape, tiles, rows, to_y, kernels, relu, pool, buffer, values, patch, u_part,
               products):
     """The outputs of a job, from V: for each panel all products, and at once back to pixels.
 
@@ -155,7 +156,6 @@ def _multiply(m, r, job, v, base, tap_step, channels, u, weights, depth, bias, h
     """
     n = m + r - 1
     width = TILE_VECTORS * lanes(v)
-    below_all = v.dtype.type(-np.inf)
     slots = (job.last_tile - job.first_tile + rows - 1) // rows * rows
     starts = row_starts(slots, width)
     product_step = slots * width + lanes(v)
@@ -171,11 +171,14 @@ def _multiply(m, r, job, v, base, tap_step, channels, u, weights, depth, bias, h
                      weights.tap_step, pointer(patch, 0), weights.patch_rows, pointer(buffer, 0))
             for tap in range(n * n):
                 at = right_start + tap * weights.tap_step
+                first_row = tap * tap_step + (job.first_tile - base) * channels + first * rows
                 for slot in range(0, slots, rows):
-                    row = tap * tap_step + (job.first_tile - base + slot) * channels + first * rows
-                    ahead = at + weights.tap_step + slot // rows % 4 * (count * width // 4)
-                    multiply(kernels, v, row, 0, right, at, ahead, columns, products, starts, slot,
-                             tap * product_step, first > 0, count, zeros, 0, below_all)
+                    row, next_row = first_row + slot * channels, first_row + tap_step
+                    if slot + rows < slots:
+                        next_row = row + rows * channels
+                    ahead = part_ahead(v, at + weights.tap_step, count, slot // rows)
+                    multiply(kernels, v, row, 0, next_row, right, at, ahead, columns, products,
+                             starts, slot, tap * product_step, count, first > 0)
         for tile in range(job.first_tile, job.last_tile):
             image, top, left = tile_place(tile, tiles, m)
             start = (tile - job.first_tile) * width
@@ -204,10 +207,8 @@ def _run_job(m, r, job, x, x_shape, u, weights, u_size, patch_size, bias, has_bi
     n = m + r - 1
     buffer, rest = _take(scratch, n * n * lanes(scratch))
     values, rest = _take(rest, m * m * lanes(scratch))
-    zeros, rest = _take(rest, TILE_VECTORS * lanes(scratch))
     u_part, rest = _take(rest, u_size)
     patch, products = _take(rest, patch_size)
-    zeros[:] = 0.0
     # A V of the worker's own begins with the job's first tile.
     base = 0 if blocks.split else job.first_tile
     if transforms:
@@ -216,7 +217,7 @@ def _run_job(m, r, job, x, x_shape, u, weights, u_size, patch_size, bias, has_bi
     if multiplies:
         _multiply(m, r, job, v, base, tap_step, channels, u, weights, x_shape[3], bias, has_bias,
                   y, y_shape, tiles, blocks.tile_rows, to_y, kernels, relu, pool, buffer, values,
-                  zeros, patch, u_part, products)
+                  patch, u_part, products)
 
 
 @functools.cache
@@ -277,7 +278,7 @@ def forward(x, weights, bias, y_shape, m, r, padding, relu=False, pool=False, tr
     tap_step = memory.apart(slots * channels, dtype)
     v = memory.empty((1 if blocks.split else workers, n * n * tap_step), dtype)
     scratch = memory.scratch(
-        workers, (n * n + m * m) * lane_count + width + u_size + patches
+        workers, (n * n + m * m) * lane_count + u_size + patches
         + n * n * (blocks.tiles * width + lane_count), dtype)
     bias = np.empty(0, dtype) if bias is None else bias
 

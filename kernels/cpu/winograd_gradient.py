@@ -32,6 +32,7 @@ from .micro_kernel import (
     micro_kernels,
     multiply,
     panel_width,
+    part_ahead,
     put_tile,
     row_starts,
 )
@@ -124,14 +125,11 @@ def _multiply_part(transform_tile, begin, end, block, m, n, x, x_shape, gy, gy_s
     """gU of tiles begin : end, to `sums`."""
     width, rows = TILE_VECTORS * lanes(scratch), min(ROWS, lanes(scratch))
     room = n * n * (lanes(scratch) + max(channels, outputs))  # for `_transform_tile`
-    zeros = scratch[room : room + width]
-    products = scratch[room + width : room + width + rows * width]
-    v = scratch[room + width + rows * width :]
+    products = scratch[room : room + rows * width]
+    v = scratch[room + rows * width :]
     g = v[n * n * v_step :]
-    zeros[:] = 0.0
     product_starts = row_starts(rows, width)
     starts = row_starts(x_shape[3], gy_shape[3])
-    below_all = scratch.dtype.type(-np.inf)
     for first in range(begin, end, block):
         slots = min(block, end - first)
         for slot in range(slots):
@@ -148,11 +146,11 @@ def _multiply_part(transform_tile, begin, end, block, m, n, x, x_shape, gy, gy_s
                     at = tap * v_step + _place(c, lanes(v), slots)
                     if count == rows:
                         fetch_tile(sums, starts, c, rows, tap * gu_step + j, columns)
-                        multiply(kernels, v, at, lanes(v), g, panel, panel, columns, sums, starts,
-                                 c, tap * gu_step + j, again, slots, zeros, 0, below_all)
+                        multiply(kernels, v, at, lanes(v), at, g, panel, panel, columns, sums,
+                                 starts, c, tap * gu_step + j, slots, again)
                         continue
-                    multiply(kernels, v, at, lanes(v), g, panel, panel, columns, products,
-                             product_starts, 0, 0, False, slots, zeros, 0, below_all)
+                    multiply(kernels, v, at, lanes(v), at, g, panel, panel, columns, products,
+                             product_starts, 0, 0, slots, False)
                     for i in range(count):
                         to = tap * gu_step + starts[c + i] + j
                         for k in range(columns):
@@ -202,11 +200,8 @@ def _multiply_tiles(v, v_step, g, g_step, gu, gu_step, gu_shape, slots, again, k
     """gU (taps, in, out) = or, `again`, += V^T gy', each tap by one thread."""
     width, tile_rows = TILE_VECTORS * lanes(v), min(ROWS, lanes(v))
     for _ in prange(workers):
-        buffer = np.empty(tile_rows * width + width, v.dtype)
-        tile, zeros = buffer[: tile_rows * width], buffer[tile_rows * width :]
-        zeros[:] = 0.0
+        tile = np.empty(tile_rows * width, v.dtype)
         tile_starts = row_starts(tile_rows, width)
-        below_all = v.dtype.type(-np.inf)
         tap = take_job(taps_taken)
         while tap < gu_shape[0]:
             starts = tap * gu_step + np.arange(gu_shape[1]) * gu_shape[2]
@@ -216,15 +211,17 @@ def _multiply_tiles(v, v_step, g, g_step, gu, gu_step, gu_shape, slots, again, k
                 for c in range(0, gu_shape[1], tile_rows):
                     rows = min(tile_rows, gu_shape[1] - c)
                     at = tap * v_step + _place(c, lanes(v), slots)
+                    # The next channels of V, and what follows of the panel.
+                    v_ahead = at + lanes(v) * slots
+                    g_ahead = part_ahead(g, panel + width * slots, slots, c // tile_rows)
                     if rows == tile_rows and columns % lanes(v) == 0:
                         fetch_tile(gu, starts, c, rows, j, columns)
-                        multiply(kernels, v, at, lanes(v), g, panel, panel, columns, gu, starts, c,
-                                 j, again, slots, zeros, 0, below_all)
+                        multiply(kernels, v, at, lanes(v), v_ahead, g, panel, g_ahead, columns, gu,
+                                 starts, c, j, slots, again)
                     else:
-                        multiply(kernels, v, at, lanes(v), g, panel, panel, columns, tile,
-                                 tile_starts, 0, 0, False, slots, zeros, 0, below_all)
-                        put_tile(tile, rows, columns, gu, starts, c, j, again, zeros, False,
-                                 False)
+                        multiply(kernels, v, at, lanes(v), v_ahead, g, panel, g_ahead, columns,
+                                 tile, tile_starts, 0, 0, slots, False)
+                        put_tile(tile, rows, columns, gu, starts, c, j, again, gu, False, False)
             tap = take_job(taps_taken)
 
 
@@ -258,18 +255,18 @@ def _multiply_pair(c, rows, j, columns, r, n, v, v_step, g, g_step, slots, to_w,
     size = gw_shape[0] * gw_shape[1]
     buffer = scratch[: n * n * lanes(scratch)]
     lane = scratch[n * n * lanes(scratch) :][: r * r * lanes(scratch)]
-    zeros = scratch[(n * n + r * r) * lanes(scratch) :][:width]
-    products = scratch[(n * n + r * r) * lanes(scratch) + width :]
-    zeros[:] = 0.0
+    products = scratch[(n * n + r * r) * lanes(scratch) :]
     starts = row_starts(lanes(scratch), job_columns)
-    below_all = scratch.dtype.type(-np.inf)
     for tap in range(n * n):
         for k in range(0, columns, width):
             panel = tap * g_step + (j + k) * slots
             for row in range(0, rows, tile_rows):
                 at = tap * v_step + _place(c + row, lanes(v), slots)
-                multiply(kernels, v, at, lanes(v), g, panel, panel, min(width, columns - k),
-                         products, starts, row, tap * step + k, False, slots, zeros, 0, below_all)
+                # V of the next tap, and the next panel.
+                ahead = part_ahead(g, panel + width * slots, slots, row // tile_rows)
+                multiply(kernels, v, at, lanes(v), at + v_step, g, panel, ahead,
+                         min(width, columns - k), products, starts, row, tap * step + k, slots,
+                         False)
     for i in range(rows):
         for k in range(0, columns, lanes(v)):
             source = pointer(products, i * job_columns + k)
@@ -349,7 +346,7 @@ def weight_gradient(x, gy, m, r, padding):
         v_step = memory.apart(block * channels, dtype)
         g_step = memory.apart(block * whole_panels, dtype)
         gu = memory.empty((PARTS, n * n * gu_step), dtype)
-        room = (n * n * (lane_count + max(channels, outputs)) + width + rows * width
+        room = (n * n * (lane_count + max(channels, outputs)) + rows * width
                 + n * n * (v_step + g_step))
         _multiply_parts(_part_product(dtype), _tile_transform(dtype), m, n, *flat, total, block,
                         to_v, v_step, channels, to_g, g_step, outputs, gu, gu_step, kernels,
@@ -375,7 +372,7 @@ def weight_gradient(x, gy, m, r, padding):
         # Wide enough to write long runs; what meets all of V shall stay in the cache.
         panels = max(1, PANELS_BYTES // (n * n * total * width * dtype.itemsize))
         job_columns = min(whole_panels, panels * width)
-        room = (n * n + r * r) * lane_count + width + n * n * lane_count * (job_columns + 1)
+        room = (n * n + r * r) * lane_count + n * n * lane_count * (job_columns + 1)
         if gw.nbytes >= STREAMED_BYTES and gw.shape[3] % lane_count == 0:
             to_w = transform("weights_adjoint", m, r, dtype, streaming=True)
         _multiply_pairs(_pair_product(dtype), r, n, v, v_step, g, g_step, total, to_w,
