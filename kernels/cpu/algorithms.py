@@ -9,6 +9,7 @@ import functools
 import math
 from typing import NamedTuple
 
+from .caches import l2_bytes
 from .micro_kernel import TILE_VECTORS, best_rows
 from .simd import lanes_of
 from .winograd_transforms import matrix_of, operations
@@ -21,7 +22,7 @@ TILES = {3: (2, 4, 6), 5: (2, 4), 7: (2, 3)}
 MOST_TILES_AT_ONCE = 192
 
 # So large a transformed gradient of the weights still fits a core's cache, beside some tiles.
-PART_BYTES = 300 << 10
+PART_BYTES = l2_bytes() * 11 // 20
 
 # What the model assumes of a core, a clock cycle; only ratios matter. Measured on VGG's layers.
 FMAS = 1.0  # vectors of the micro-kernel

@@ -22,6 +22,7 @@ from numba import prange, types
 
 from . import memory
 from .algorithms import PART_BYTES
+from .caches import l2_bytes
 from .callables import INTEGERS, PAIR, SHAPE, call, compile_callable, number_types, pointer
 from .compilation import inline, kernel
 from .jobs import counter, take_job
@@ -43,7 +44,7 @@ from .winograd_transforms import transform
 
 # Parts of the tiles with a gU of their own, and what of one core's cache it and some tiles take.
 PARTS = 8
-CACHE_BYTES = 896 << 10
+CACHE_BYTES = l2_bytes() * 7 // 8
 LEAST_BLOCK, MOST_BLOCK = 16, 128
 
 # What a job of `_multiply_pairs` takes of the transformed gradient.
