@@ -5,6 +5,10 @@ import signal
 
 import pytest
 
+# Side by side, as `-n 2` runs them, threads that wait for each other must not hold the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 # In the background of a shell Ctrl-C is ignored, and so it would be by what tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
