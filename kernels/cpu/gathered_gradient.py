@@ -10,10 +10,9 @@ The sum's depth are the pixels. Each number of gw is added up by one thread, pix
 import functools
 
 import numpy as np
-from numba import from_dtype, prange, typeof, types
+from numba import from_dtype, typeof, types
 
-from .callables import INTEGERS, PAIR, SHAPE, TABLE, call, compile_callable, number_types, pointer
-from .compilation import kernel
+from .callables import INTEGERS, PAIR, SHAPE, TABLE
 from .gathered_blocks import (
     JOBS,
     Blocks,
@@ -24,7 +23,7 @@ from .gathered_blocks import (
     workers_for,
 )
 from .im2col import gather_rows
-from .jobs import counter, take_job
+from .jobs import compile_task, do_jobs, task_types
 from .micro_kernel import (
     TILE_ROWS,
     TILE_VECTORS,
@@ -48,8 +47,10 @@ JOB = np.dtype(
 )
 
 
-def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks, kernels,
-                  scratch):
+def _run_gradient(given, index, worker):
+    (jobs, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks, kernels,
+     all_scratch) = given[0]
+    job, scratch = jobs[index], all_scratch[worker]
     width = TILE_VECTORS * lanes(scratch)
     tile, panels, rows = split_scratch(scratch, blocks)
     # Rows up to a full tile, and a cache line, so that pixels do not compete for places in the L1.
@@ -92,28 +93,12 @@ def _run_gradient(job, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, bloc
                                      at, again, gw, False, False)
 
 
-@kernel
-def _gradient(run, x, x_shape, gy, gy_shape, gw, taps, jobs, jobs_taken, in_step, groups, blocks,
-              kernels, scratch):
-    workers = scratch.shape[0]
-    for worker in prange(workers):
-        j = take_job(jobs_taken)
-        while j < jobs.shape[0]:
-            call(run, jobs[j], pointer(x, 0), x_shape, pointer(gy, 0), gy_shape, pointer(gw, 0),
-                 taps, in_step, groups, blocks, kernels, scratch[worker])
-            j = take_job(jobs_taken)
-
-
-# ---- the work of a job, compiled by itself
-
-
 @functools.cache
-def _gradient_run(dtype):
-    """The address of `_run_gradient`."""
-    numbers, scratch = number_types(dtype)
-    return compile_callable(_run_gradient, (
-        from_dtype(JOB), numbers, SHAPE, numbers, SHAPE, numbers, TABLE, PAIR, types.intp,
-        typeof(Blocks(0, 0, 0, 0)), INTEGERS, scratch))
+def _gradient_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_run_gradient, (
+        types.Array(from_dtype(JOB), 1, "C"), numbers, SHAPE, numbers, SHAPE, numbers, TABLE, PAIR,
+        types.intp, typeof(Blocks(0, 0, 0, 0)), INTEGERS, scratch))
 
 
 # ---- launcher
@@ -129,10 +114,9 @@ def gradient(x, gy, gw, taps, in_step, groups=1):
     workers = workers_for(gy.size * (gw.size // gw.shape[3]))
     jobs = _gradient_jobs(groups, taps.shape[0] * gw.shape[2], gw.shape[3] // groups, workers,
                           blocks.columns)
-    _gradient(_gradient_run(gw.dtype), x.reshape(-1), x.shape, gy.reshape(-1), gy.shape,
-              gw.reshape(-1), taps, jobs, counter(), in_step, groups, blocks,
-              micro_kernels(gw.dtype, TILE_ROWS, woven=False),
-              scratch_for(workers, blocks, gw.dtype), threads=workers)
+    do_jobs(_gradient_task(gw.dtype), len(jobs), workers, jobs, x, x.shape, gy, gy.shape, gw, taps,
+            in_step, groups, blocks, micro_kernels(gw.dtype, TILE_ROWS, woven=False),
+            scratch_for(workers, blocks, gw.dtype))
 
 
 @functools.lru_cache(maxsize=512)

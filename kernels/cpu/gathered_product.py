@@ -46,7 +46,7 @@ from .gathered_blocks import (
     workers_for,
 )
 from .im2col import gather_rows
-from .jobs import counter, take_job
+from .jobs import compile_task, do_jobs, task_types
 from .micro_kernel import (
     ADD,
     BIAS,
@@ -116,9 +116,11 @@ def _pack_weights(w, w_shape, transpose, group_start, channels, output, outputs,
         c = 0
 
 
-def _run_product(job, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, taps, in_step,
-                 out_step, groups, transpose, relu, blocks, kernels, scratch):
+def _run_product(given, index, worker):
     """One job. `pack` is the address of `_pack_weights`, or 0 for weights that are packed."""
+    (jobs, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, taps, in_step, out_step,
+     groups, transpose, relu, blocks, kernels, all_scratch) = given[0]
+    job, scratch = jobs[index], all_scratch[worker]
     width = TILE_VECTORS * lanes(scratch)
     tile, panels, rows = split_scratch(scratch, blocks)
     group_out = w_shape[2] // groups
@@ -196,19 +198,6 @@ def _run_product(job, x, x_shape, w, w_shape, pack, bias, has_bias, y, y_shape, 
 
 
 @kernel
-def _product(run, pack, x, x_shape, w, w_shape, bias, y, y_shape, taps, jobs, jobs_taken, in_step,
-             out_step, groups, transpose, relu, blocks, kernels, scratch):
-    workers = scratch.shape[0]
-    for worker in prange(workers):
-        j = take_job(jobs_taken)
-        while j < jobs.shape[0]:
-            call(run, jobs[j], pointer(x, 0), x_shape, pointer(w, 0), w_shape, pack,
-                 pointer(bias, 0), bias.size > 0, pointer(y, 0), y_shape, taps, in_step, out_step,
-                 groups, transpose, relu, blocks, kernels, scratch[worker])
-            j = take_job(jobs_taken)
-
-
-@kernel
 def _pack(w, w_shape, groups, packed):
     """All panels of a convolution's weights, for each group one after the other."""
     outputs = w_shape[2] // groups
@@ -233,12 +222,11 @@ def _packing(dtype):
 
 
 @functools.cache
-def _product_run(dtype):
-    """The address of `_run_product`."""
-    numbers, scratch = number_types(dtype)
-    return compile_callable(_run_product, (
-        from_dtype(PRODUCT_JOB), numbers, SHAPE, numbers, TRIPLE, types.intp, numbers,
-        types.boolean, numbers, SHAPE, TABLE, PAIR, PAIR, types.intp, types.intp, types.boolean,
+def _product_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_run_product, (
+        types.Array(from_dtype(PRODUCT_JOB), 1, "C"), numbers, SHAPE, numbers, TRIPLE, types.intp,
+        numbers, types.intp, numbers, SHAPE, TABLE, PAIR, PAIR, types.intp, types.intp, types.intp,
         typeof(Blocks(0, 0, 0, 0)), INTEGERS, scratch))
 
 
@@ -294,11 +282,10 @@ def product(x, w, w_shape, y, bias, phases, taps, in_step, out_step, groups=1, t
     workers = workers_for(y.size * depth)
     jobs = _product_jobs(x.shape[0], groups, tuple(phases), outputs, workers, JOB_PIXELS,
                          blocks.tile_rows, panel_width(y.dtype))
-    bias = np.empty(0, y.dtype) if bias is None else bias
-    _product(_product_run(y.dtype), pack, x.reshape(-1), x.shape, w.reshape(-1),
-             _flat_shape(w_shape), bias, y.reshape(-1), y.shape, taps, jobs, counter(), in_step,
-             out_step, groups, transpose, relu, blocks, micro_kernels(y.dtype, blocks.tile_rows),
-             scratch_for(workers, blocks, y.dtype), threads=workers)
+    do_jobs(_product_task(y.dtype), len(jobs), workers, jobs, x, x.shape, w, _flat_shape(w_shape),
+            pack, y if bias is None else bias, bias is not None, y, y.shape, taps, in_step,
+            out_step, groups, transpose, relu, blocks, micro_kernels(y.dtype, blocks.tile_rows),
+            scratch_for(workers, blocks, y.dtype))
 
 
 def _product_blocks(dtype, depth, outputs, pixels):

@@ -11,13 +11,12 @@ around a row of the image.
 
 import functools
 
-from numba import prange, types
+from numba import types
 
 from . import memory
-from .callables import INTEGERS, PAIR, SHAPE, call, compile_callable, number_types, pointer
-from .compilation import kernel
+from .callables import INTEGERS, PAIR, SHAPE
 from .gathered_blocks import workers_for
-from .jobs import counter, take_job
+from .jobs import compile_task, do_jobs, task_types
 from .micro_kernel import (
     TILE_VECTORS,
     best_rows,
@@ -32,15 +31,18 @@ from .simd import lanes
 PARTS = 16
 
 
-def _run_part(first, last, x, x_shape, gy, gy_shape, kernel_size, stride, padding, sums, tile_rows,
-              tiles, kernels, line):
-    """Add up what rows first : last of gy, counted through all images, contribute."""
+def _run_part(given, part, worker):
+    """Add up what a part of the rows of gy, counted through all images, contribute."""
+    (x, x_shape, gy, gy_shape, kernel_size, stride, padding, all_sums, tile_rows, tiles, kernels,
+     lines) = given[0]
+    sums, line = all_sums[part], lines[worker]
+    parts, rows = all_sums.shape[0], gy_shape[0] * gy_shape[1]
     channels, outputs, width = x_shape[3], gy_shape[3], TILE_VECTORS * lanes(line)
     line[:] = 0.0
     starts = row_starts(tile_rows, outputs)
     for i in range(kernel_size[0] * tiles * tile_rows * outputs):
         sums[i] = 0.0
-    for row in range(first, last):
+    for row in range(rows * part // parts, rows * (part + 1) // parts):
         image, out_y = row // gy_shape[1], row % gy_shape[1]
         for ky in range(kernel_size[0]):
             in_y = out_y * stride[0] + ky - padding[0]
@@ -57,25 +59,11 @@ def _run_part(first, last, x, x_shape, gy, gy_shape, kernel_size, stride, paddin
 
 
 @functools.cache
-def _part_run(dtype):
-    """The address of `_run_part`."""
-    numbers, scratch = number_types(dtype)
-    return compile_callable(_run_part, (
-        types.intp, types.intp, numbers, SHAPE, numbers, SHAPE, PAIR, PAIR, PAIR, numbers,
-        types.intp, types.intp, INTEGERS, scratch))
-
-
-@kernel
-def _gradient(run, x, x_shape, gy, gy_shape, kernel_size, stride, padding, sums, tile_rows, tiles,
-              kernels, parts_taken, lines):
-    parts, workers, rows = sums.shape[0], lines.shape[0], gy_shape[0] * gy_shape[1]
-    for worker in prange(workers):
-        part = take_job(parts_taken)
-        while part < parts:
-            call(run, rows * part // parts, rows * (part + 1) // parts, pointer(x, 0), x_shape,
-                 pointer(gy, 0), gy_shape, kernel_size, stride, padding, pointer(sums[part], 0),
-                 tile_rows, tiles, kernels, lines[worker])
-            part = take_job(parts_taken)
+def _part_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_run_part, (
+        numbers, SHAPE, numbers, SHAPE, PAIR, PAIR, PAIR, scratch, types.intp, types.intp, INTEGERS,
+        scratch))
 
 
 # ---- launcher
@@ -95,10 +83,10 @@ def gradient(x, gy, kernel_size, stride, padding):
     sums = memory.empty((PARTS, kernel_size[0] * tiles * tile_rows * outputs), dtype)
     line = (x.shape[2] + 2 * padding[1]) * channels + tile_rows
     workers = workers_for(gy.size * kernel_size[0] * run)
-    _gradient(_part_run(dtype), x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, kernel_size,
-              stride, padding, sums, tile_rows, tiles,
-              micro_kernels(dtype, tile_rows, woven=False, b_step=outputs), counter(),
-              memory.scratch(workers, line, dtype), threads=workers)
+    do_jobs(_part_task(dtype), PARTS, workers, x, x.shape, gy, gy.shape, kernel_size, stride,
+            padding, sums, tile_rows, tiles,
+            micro_kernels(dtype, tile_rows, woven=False, b_step=outputs),
+            memory.scratch(workers, line, dtype))
     total = sums.sum(axis=0).reshape(kernel_size[0], tiles * tile_rows, outputs)
     gw[...] = total[:, :run].reshape(gw.shape)
     return gw

@@ -8,13 +8,13 @@ memory, so some pixels' are turned at a time, in registers.
 import functools
 
 import numpy as np
-from numba import from_dtype, prange, types
+from numba import from_dtype, types
 
 from . import memory
-from .callables import call, compile_callable, number_types, pointer
+from .callables import call, pointer
 from .checks import check_arrays, check_match, contiguous
-from .compilation import inline, kernel
-from .jobs import counter, take_job
+from .compilation import inline
+from .jobs import compile_task, do_jobs, task_types
 from .micro_kernel import copy
 from .simd import exponential, lanes, lanes_of, load, maximum, splat, store, where_equal
 from .threads import thread_count
@@ -84,8 +84,11 @@ def _find_powers(columns, classes, each):
     store(each, SUMS * side, total)
 
 
-def _softmax_block(transpose, scores, classes, first, last, y, scratch):
-    """Soft-max of the pixels first : last."""
+def _softmax_block(given, block, worker):
+    """Soft-max of a block of pixels."""
+    transpose, scores, classes, pixels, y, all_scratch = given[0]
+    scratch, first = all_scratch[worker], block * BLOCK_PIXELS
+    last = min(pixels, first + BLOCK_PIXELS)
     rows, columns, each = _parts(scratch, classes)
     side = lanes(scratch)
     for pixel in range(first, last, side):
@@ -99,12 +102,15 @@ def _softmax_block(transpose, scores, classes, first, last, y, scratch):
         _turn_back(transpose, columns, rows, classes, count, y, at)
 
 
-def _cross_entropy_block(transpose, scores, classes, labels, ignore_label, class_weights, first,
-                         last, gscores, results, block, scratch):
-    """Loss and gradient of the pixels first : last in one pass: both need the same exponentials.
+def _cross_entropy_block(given, block, worker):
+    """Loss and gradient of a block of pixels in one pass: both need the same exponentials.
 
     Loss, weight and highest label go to ``results[block]``.
     """
+    (transpose, scores, classes, pixels, labels, ignore_label, class_weights, gscores, results,
+     all_scratch) = given[0]
+    scratch, first = all_scratch[worker], block * BLOCK_PIXELS
+    last = min(pixels, first + BLOCK_PIXELS)
     rows, columns, each = _parts(scratch, classes)
     side = lanes(scratch)
     loss, total_weight, highest_label = 0.0, 0.0, 0
@@ -138,7 +144,8 @@ def _cross_entropy_block(transpose, scores, classes, labels, ignore_label, class
     results[block, 0], results[block, 1], results[block, 2] = loss, total_weight, highest_label
 
 
-def _classify_block(transpose, scores, classes, first, last, labels, confidence, scratch):
+@inline
+def find_classes(transpose, scores, classes, first, last, labels, confidence, scratch):
     """The first of the classes with the highest score, of the pixels first : last, and its
     probability."""
     rows, columns, each = _parts(scratch, classes)
@@ -158,28 +165,34 @@ def _classify_block(transpose, scores, classes, first, last, labels, confidence,
             confidence[pixel + lane] = 1 / each[SUMS * side + lane]
 
 
-@functools.cache
-def _softmax_address(dtype):
-    numbers, scratch = number_types(dtype)
-    return compile_callable(_softmax_block, (
-        types.intp, numbers, *(types.intp,) * 3, numbers, scratch))
+def _classify_block(given, block, worker):
+    """`find_classes` of a block of pixels."""
+    transpose, scores, classes, pixels, labels, confidence, all_scratch = given[0]
+    first = block * BLOCK_PIXELS
+    find_classes(transpose, scores, classes, first, min(pixels, first + BLOCK_PIXELS), labels,
+                 confidence, all_scratch[worker])
 
 
 @functools.cache
-def _cross_entropy_address(dtype):
-    numbers, scratch = number_types(dtype)
-    return compile_callable(_cross_entropy_block, (
-        types.intp, numbers, types.intp, types.CPointer(types.int32), types.intp,
-        types.CPointer(types.float64), types.intp, types.intp, numbers,
-        types.Array(types.float64, 2, "C"), types.intp, scratch))
+def _softmax_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_softmax_block, (
+        types.intp, numbers, types.intp, types.intp, numbers, scratch))
 
 
 @functools.cache
-def classify_address(dtype, label_dtype):
-    """The address of `_classify_block`."""
-    numbers, scratch = number_types(dtype)
-    return compile_callable(_classify_block, (
-        types.intp, numbers, *(types.intp,) * 3, types.CPointer(from_dtype(label_dtype)),
+def _cross_entropy_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_cross_entropy_block, (
+        types.intp, numbers, types.intp, types.intp, types.CPointer(types.int32), types.intp,
+        types.CPointer(types.float64), numbers, types.Array(types.float64, 2, "C"), scratch))
+
+
+@functools.cache
+def _classify_task(dtype, label_dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_classify_block, (
+        types.intp, numbers, types.intp, types.intp, types.CPointer(from_dtype(label_dtype)),
         types.CPointer(types.float32), scratch))
 
 
@@ -189,43 +202,6 @@ def classes_scratch(classes, dtype):
     return (-(-classes // side) * side * 2 + VECTORS) * side
 
 
-@kernel
-def _softmax(run, transpose, scores, classes, y, jobs_taken, scratch):
-    workers, pixels = scratch.shape[0], scores.size // classes
-    for worker in prange(workers):
-        first = take_job(jobs_taken) * BLOCK_PIXELS
-        while first < pixels:
-            call(run, transpose, pointer(scores, 0), classes, first,
-                 min(pixels, first + BLOCK_PIXELS), pointer(y, 0), scratch[worker])
-            first = take_job(jobs_taken) * BLOCK_PIXELS
-
-
-@kernel
-def _cross_entropy(run, transpose, scores, classes, labels, ignore_label, class_weights, gscores,
-                   results, jobs_taken, scratch):
-    workers = scratch.shape[0]
-    for worker in prange(workers):
-        block = take_job(jobs_taken)
-        while block < results.shape[0]:
-            call(run, transpose, pointer(scores, 0), classes, pointer(labels, 0), ignore_label,
-                 pointer(class_weights, 0), block * BLOCK_PIXELS,
-                 min(labels.size, (block + 1) * BLOCK_PIXELS), pointer(gscores, 0), results, block,
-                 scratch[worker])
-            block = take_job(jobs_taken)
-
-
-@kernel
-def _classify(run, transpose, scores, classes, labels, confidence, jobs_taken, scratch):
-    workers = scratch.shape[0]
-    for worker in prange(workers):
-        first = take_job(jobs_taken) * BLOCK_PIXELS
-        while first < labels.size:
-            call(run, transpose, pointer(scores, 0), classes, first,
-                 min(labels.size, first + BLOCK_PIXELS), pointer(labels, 0),
-                 pointer(confidence, 0), scratch[worker])
-            first = take_job(jobs_taken) * BLOCK_PIXELS
-
-
 # ---- launchers
 
 
@@ -233,8 +209,7 @@ def softmax(scores):
     """Probabilities of the classes, the last axis: exp(s) / sum exp(s), safe for large scores."""
     scores = _check_scores("softmax", scores)
     y = memory.empty(scores.shape, scores.dtype)
-    _softmax(_softmax_address(scores.dtype), *_turned(scores), y.reshape(-1), counter(),
-             _scratch(scores))
+    _do_blocks(_softmax_task(scores.dtype), scores, y)
     return y
 
 
@@ -276,9 +251,8 @@ def softmax_cross_entropy(scores, labels, ignore_label, class_weights=None):
     blocks = -(-labels.size // BLOCK_PIXELS)
     results = np.zeros((blocks, 3))
     if labels.size:
-        _cross_entropy(_cross_entropy_address(scores.dtype), *_turned(scores), labels.reshape(-1),
-                       int(ignore_label), class_weights, gscores.reshape(-1), results, counter(),
-                       _scratch(scores))
+        _do_blocks(_cross_entropy_task(scores.dtype), scores, labels, int(ignore_label),
+                   class_weights, gscores, results)
         highest_label = int(results[:, 2].max())
         if highest_label >= classes:
             raise ValueError(
@@ -303,8 +277,7 @@ def classify(scores):
     classes = scores.shape[-1]
     labels = memory.empty(scores.shape[:-1], np.uint8 if classes <= 256 else np.uint16)
     confidence = memory.empty(scores.shape[:-1], np.float32)
-    _classify(classify_address(scores.dtype, labels.dtype), *_turned(scores), labels.reshape(-1),
-              confidence.reshape(-1), counter(), _scratch(scores))
+    _do_blocks(_classify_task(scores.dtype, labels.dtype), scores, labels, confidence)
     return labels, confidence
 
 
@@ -316,11 +289,9 @@ def _check_scores(name, scores):
     return scores
 
 
-def _turned(scores):
-    """What the kernels need to turn scores."""
-    return transposition(scores.dtype), scores.reshape(-1), scores.shape[-1]
-
-
-def _scratch(scores):
-    return memory.scratch(thread_count(), classes_scratch(scores.shape[-1], scores.dtype),
-                          scores.dtype)
+def _do_blocks(task, scores, *more):
+    classes, workers = scores.shape[-1], thread_count()
+    pixels = scores.size // classes
+    scratch = memory.scratch(workers, classes_scratch(classes, scores.dtype), scores.dtype)
+    do_jobs(task, -(-pixels // BLOCK_PIXELS), workers, transposition(scores.dtype), scores, classes,
+            pixels, *more, scratch)

@@ -18,12 +18,12 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-from numba import from_dtype, prange, typeof, types
+from numba import from_dtype, typeof, types
 
 from . import memory
-from .callables import INTEGERS, PAIR, SHAPE, call, compile_callable, number_types, pointer
-from .compilation import inline, kernel
-from .jobs import counter, take_job
+from .callables import INTEGERS, PAIR, SHAPE, call, pointer
+from .compilation import inline
+from .jobs import compile_task, do_jobs, task_types
 from .micro_kernel import (
     TILE_ROWS,
     TILE_VECTORS,
@@ -58,7 +58,7 @@ class Blocks(NamedTuple):
 
     tiles: int
     tile_rows: int
-    split: bool
+    split: int
 
 
 @inline
@@ -200,10 +200,13 @@ def _take(scratch, numbers):
     return scratch[:numbers], scratch[numbers:]
 
 
-def _run_job(m, r, job, x, x_shape, u, weights, u_size, patch_size, bias, has_bias, y, y_shape,
-             padding, tiles, transforms, multiplies, v, tap_step, channels, blocks, to_v, to_y,
-             kernels, relu, pool, scratch):
+def _run_job(given, index, worker):
     """A job's V, if it `transforms`, and its outputs, if it `multiplies`."""
+    (m, r, jobs, x, x_shape, u, weights, u_size, patch_size, bias, has_bias, y, y_shape, padding,
+     tiles, transforms, multiplies, all_v, tap_step, channels, blocks, to_v, to_y, kernels, relu,
+     pool, all_scratch) = given[0]
+    job, scratch = jobs[index], all_scratch[worker]
+    v = all_v[0 if blocks.split else worker]
     n = m + r - 1
     buffer, rest = _take(scratch, n * n * lanes(scratch))
     values, rest = _take(rest, m * m * lanes(scratch))
@@ -221,30 +224,13 @@ def _run_job(m, r, job, x, x_shape, u, weights, u_size, patch_size, bias, has_bi
 
 
 @functools.cache
-def _job_run(dtype):
-    """The address of `_run_job`."""
-    numbers, scratch = number_types(dtype)
-    return compile_callable(_run_job, (
-        types.intp, types.intp, from_dtype(JOB), numbers, SHAPE, numbers, WEIGHTS_TYPE, types.intp,
-        types.intp, numbers, types.boolean, numbers, SHAPE, PAIR, PAIR, types.boolean,
-        types.boolean, scratch, types.intp, types.intp, typeof(Blocks(0, 0, False)), types.intp,
-        types.intp, INTEGERS, types.boolean, types.boolean, scratch))
-
-
-@kernel
-def _forward(run, m, r, x, x_shape, u, weights, u_size, patch_size, bias, y, y_shape, padding,
-             tiles, jobs, jobs_taken, transforms, multiplies, v, tap_step, channels, blocks, to_v,
-             to_y, kernels, relu, pool, scratch):
-    workers = scratch.shape[0]
-    for worker in prange(workers):
-        own_v = v[np.int64(0) if blocks.split else np.int64(worker)]
-        index = take_job(jobs_taken)
-        while index < jobs.shape[0]:
-            call(run, m, r, jobs[index], pointer(x, 0), x_shape, pointer(u, 0), weights, u_size,
-                 patch_size, pointer(bias, 0), bias.size > 0, pointer(y, 0), y_shape, padding,
-                 tiles, transforms, multiplies, own_v, tap_step, channels, blocks, to_v, to_y,
-                 kernels, relu, pool, scratch[worker])
-            index = take_job(jobs_taken)
+def _forward_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_run_job, (
+        types.intp, types.intp, types.Array(from_dtype(JOB), 1, "C"), numbers, SHAPE, numbers,
+        WEIGHTS_TYPE, types.intp, types.intp, numbers, types.intp, numbers, SHAPE, PAIR, PAIR,
+        types.intp, types.intp, scratch, types.intp, types.intp, typeof(Blocks(0, 0, 0)),
+        types.intp, types.intp, INTEGERS, types.intp, types.intp, scratch))
 
 
 # ---- launchers
@@ -280,14 +266,13 @@ def forward(x, weights, bias, y_shape, m, r, padding, relu=False, pool=False, tr
     scratch = memory.scratch(
         workers, (n * n + m * m) * lane_count + u_size + patches
         + n * n * (blocks.tiles * width + lane_count), dtype)
-    bias = np.empty(0, dtype) if bias is None else bias
 
     def run(jobs, transforms, multiplies):
-        _forward(_job_run(dtype), m, r, x.reshape(-1), x.shape, weights.reshape(-1), given, u_size,
-                 patches, bias, y.reshape(-1), y_shape, padding, tiles, jobs, counter(),
-                 transforms, multiplies, v, tap_step, channels, blocks,
-                 transform("input", m, r, dtype), transform("output", m, r, dtype),
-                 micro_kernels(dtype, blocks.tile_rows), relu, pool, scratch)
+        do_jobs(_forward_task(dtype), len(jobs), workers, m, r, jobs, x, x.shape, weights, given,
+                u_size, patches, y if bias is None else bias, bias is not None, y, y_shape, padding,
+                tiles, transforms, multiplies, v, tap_step, channels, blocks,
+                transform("input", m, r, dtype), transform("output", m, r, dtype),
+                micro_kernels(dtype, blocks.tile_rows), relu, pool, scratch)
 
     if blocks.split:
         run(_jobs(total, blocks.tile_rows, panels, panels), True, False)

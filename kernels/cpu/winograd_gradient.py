@@ -23,9 +23,9 @@ from numba import prange, types
 from . import memory
 from .algorithms import PART_BYTES
 from .caches import l2_bytes
-from .callables import INTEGERS, PAIR, SHAPE, call, compile_callable, number_types, pointer
+from .callables import INTEGERS, PAIR, SHAPE, TRIPLE, call, compile_callable, number_types, pointer
 from .compilation import inline, kernel
-from .jobs import counter, take_job
+from .jobs import compile_task, do_jobs, task_types
 from .micro_kernel import (
     TILE_VECTORS,
     copy,
@@ -55,6 +55,8 @@ BATCH_BYTES = 8 << 20
 LEAST_BATCH = 192
 # Rows of the product's tiles, so that a vector of V holds one or more of them.
 ROWS = 8 if BITS == 512 else 4
+# Pairs of channels that are transformed back in one go.
+BACK = 4096
 # So large a gradient is written past the caches, which could not hold it.
 STREAMED_BYTES = 64 << 20
 
@@ -106,24 +108,28 @@ def _tile_transform(dtype):
         types.intp, types.intp, types.intp, numbers, *(types.intp,) * 4, scratch))
 
 
-@kernel
-def _transform_tiles(transform_tile, m, n, x, x_shape, gy, gy_shape, padding, tiles, first, last,
-                     to_v, v, v_step, channels, to_g, g, g_step, outputs, slots_taken, scratch):
-    """V and the transformed gy of tiles first : last."""
-    workers, slots = scratch.shape[0], last - first
-    for worker in prange(workers):
-        slot = take_job(slots_taken)
-        while slot < slots:
-            call(transform_tile, first + slot, m, n, pointer(x, 0), x_shape, pointer(gy, 0),
-                 gy_shape, padding, tiles, to_v, pointer(v, 0), v_step, channels, to_g,
-                 pointer(g, 0), g_step, outputs, slots, slot, scratch[worker])
-            slot = take_job(slots_taken)
+def _transform_slot(given, slot, worker):
+    """V and the transformed gy of one of the tiles from `first` on."""
+    (transform_tile, m, n, x, x_shape, gy, gy_shape, padding, tiles, first, slots, to_v, v, v_step,
+     channels, to_g, g, g_step, outputs, scratch) = given[0]
+    call(transform_tile, first + slot, m, n, x, x_shape, gy, gy_shape, padding, tiles, to_v, v,
+         v_step, channels, to_g, g, g_step, outputs, slots, slot, scratch[worker])
 
 
-def _multiply_part(transform_tile, begin, end, block, m, n, x, x_shape, gy, gy_shape, padding,
-                   tiles, to_v, v_step, channels, to_g, g_step, outputs, sums, gu_step, kernels,
-                   scratch):
-    """gU of tiles begin : end, to `sums`."""
+@functools.cache
+def _slot_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_transform_slot, (
+        *(types.intp,) * 3, numbers, SHAPE, numbers, SHAPE, PAIR, PAIR, *(types.intp,) * 3, numbers,
+        *(types.intp,) * 3, numbers, types.intp, types.intp, scratch))
+
+
+def _multiply_part(given, part, worker):
+    """gU of a part of the tiles, block by block of them, all of it in a core's cache."""
+    (transform_tile, total, block, m, n, x, x_shape, gy, gy_shape, padding, tiles, to_v, v_step,
+     channels, to_g, g_step, outputs, gu, gu_step, kernels, all_scratch) = given[0]
+    sums, scratch, parts = gu[part], all_scratch[worker], gu.shape[0]
+    begin, end = total * part // parts, total * (part + 1) // parts
     width, rows = TILE_VECTORS * lanes(scratch), min(ROWS, lanes(scratch))
     room = n * n * (lanes(scratch) + max(channels, outputs))  # for `_transform_tile`
     products = scratch[room : room + rows * width]
@@ -160,28 +166,11 @@ def _multiply_part(transform_tile, begin, end, block, m, n, x, x_shape, gy, gy_s
 
 
 @functools.cache
-def _part_product(dtype):
-    """The address of `_multiply_part`."""
-    numbers, scratch = number_types(dtype)
-    return compile_callable(_multiply_part, (
-        *(types.intp,) * 6, numbers, SHAPE, numbers, SHAPE, PAIR, PAIR, *(types.intp,) * 6, numbers,
+def _part_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_multiply_part, (
+        *(types.intp,) * 5, numbers, SHAPE, numbers, SHAPE, PAIR, PAIR, *(types.intp,) * 6, scratch,
         types.intp, INTEGERS, scratch))
-
-
-@kernel
-def _multiply_parts(multiply_part, transform_tile, m, n, x, x_shape, gy, gy_shape, padding, tiles,
-                    total, block, to_v, v_step, channels, to_g, g_step, outputs, gu, gu_step,
-                    kernels, parts_taken, scratch):
-    """gU of each part of the tiles, block by block of them, all of it in a core's cache."""
-    parts, workers = gu.shape[0], scratch.shape[0]
-    for worker in prange(workers):
-        part = take_job(parts_taken)
-        while part < parts:
-            call(multiply_part, transform_tile, total * part // parts, total * (part + 1) // parts,
-                 block, m, n, pointer(x, 0), x_shape, pointer(gy, 0), gy_shape, padding, tiles,
-                 to_v, v_step, channels, to_g, g_step, outputs, pointer(gu[part], 0), gu_step,
-                 kernels, scratch[worker])
-            part = take_job(parts_taken)
 
 
 @kernel
@@ -195,62 +184,71 @@ def _add_parts(gu):
                 gu[0, i] += gu[part, i]
 
 
-@kernel
-def _multiply_tiles(v, v_step, g, g_step, gu, gu_step, gu_shape, slots, again, kernels,
-                    taps_taken, workers):
-    """gU (taps, in, out) = or, `again`, += V^T gy', each tap by one thread."""
-    width, tile_rows = TILE_VECTORS * lanes(v), min(ROWS, lanes(v))
-    for _ in prange(workers):
-        tile = np.empty(tile_rows * width, v.dtype)
-        tile_starts = row_starts(tile_rows, width)
-        tap = take_job(taps_taken)
-        while tap < gu_shape[0]:
-            starts = tap * gu_step + np.arange(gu_shape[1]) * gu_shape[2]
-            for j in range(0, gu_shape[2], width):
-                columns = min(width, gu_shape[2] - j)
-                panel = tap * g_step + j * slots
-                for c in range(0, gu_shape[1], tile_rows):
-                    rows = min(tile_rows, gu_shape[1] - c)
-                    at = tap * v_step + _place(c, lanes(v), slots)
-                    # The next channels of V, and what follows of the panel.
-                    v_ahead = at + lanes(v) * slots
-                    g_ahead = part_ahead(g, panel + width * slots, slots, c // tile_rows)
-                    if rows == tile_rows and columns % lanes(v) == 0:
-                        fetch_tile(gu, starts, c, rows, j, columns)
-                        multiply(kernels, v, at, lanes(v), v_ahead, g, panel, g_ahead, columns, gu,
-                                 starts, c, j, slots, again)
-                    else:
-                        multiply(kernels, v, at, lanes(v), v_ahead, g, panel, g_ahead, columns,
-                                 tile, tile_starts, 0, 0, slots, False)
-                        put_tile(tile, rows, columns, gu, starts, c, j, again, gu, False, False)
-            tap = take_job(taps_taken)
+def _multiply_tap(given, tap, worker):
+    """gU (taps, in, out) = or, `again`, += V^T gy', of one tap."""
+    v, v_step, g, g_step, gu, gu_step, gu_shape, slots, again, kernels, scratch = given[0]
+    tile = scratch[worker]
+    width, tile_rows = TILE_VECTORS * lanes(tile), min(ROWS, lanes(tile))
+    tile_starts = row_starts(tile_rows, width)
+    starts = tap * gu_step + np.arange(gu_shape[1]) * gu_shape[2]
+    for j in range(0, gu_shape[2], width):
+        columns = min(width, gu_shape[2] - j)
+        panel = tap * g_step + j * slots
+        for c in range(0, gu_shape[1], tile_rows):
+            rows = min(tile_rows, gu_shape[1] - c)
+            at = tap * v_step + _place(c, lanes(tile), slots)
+            # The next channels of V, and what follows of the panel.
+            v_ahead = at + lanes(tile) * slots
+            g_ahead = part_ahead(g, panel + width * slots, slots, c // tile_rows)
+            if rows == tile_rows and columns % lanes(tile) == 0:
+                fetch_tile(gu, starts, c, rows, j, columns)
+                multiply(kernels, v, at, lanes(tile), v_ahead, g, panel, g_ahead, columns, gu,
+                         starts, c, j, slots, again)
+            else:
+                multiply(kernels, v, at, lanes(tile), v_ahead, g, panel, g_ahead, columns, tile,
+                         tile_starts, 0, 0, slots, False)
+                put_tile(tile, rows, columns, gu, starts, c, j, again, gu, False, False)
 
 
-@kernel
-def _transform_back(r, n, gu, gu_step, to_w, gw, size, buffers):
-    """gW = G^T gU G, for all `size` pairs of channels."""
-    workers = buffers.shape[0]
-    vectors = size // lanes(gu)
-    for worker in prange(workers):
-        first, last = vectors * worker // workers, vectors * (worker + 1) // workers
-        # Some at a time: the taps lie far apart.
-        for vector in range(first, last):
-            at = vector * lanes(gu)
+@functools.cache
+def _tap_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_multiply_tap, (
+        numbers, types.intp, numbers, types.intp, numbers, types.intp, TRIPLE, types.intp,
+        types.intp, INTEGERS, scratch))
+
+
+def _transform_back(given, block, worker):
+    """gW = G^T gU G, for some of all `size` pairs of channels, as they lie in memory."""
+    r, n, gu, gu_step, to_w, gw, size, scratch = given[0]
+    buffer, lane = scratch[worker, : n * n * lanes(gu)], scratch[worker, n * n * lanes(gu) :]
+    for at in range(block * BACK, min(size, (block + 1) * BACK), lanes(gu)):
+        count = size - at
+        if count >= lanes(gu):
             call(to_w, pointer(gu, at), n * gu_step, gu_step, 0, pointer(gw, at), r * size, size, 0,
-                 1, pointer(buffers[worker], 0))
-    rest = size - vectors * lanes(gu)
-    if rest > 0:
-        buffer = buffers[0, n * n * lanes(gu) :]
-        at = vectors * lanes(gu)
-        call(to_w, pointer(gu, at), n * gu_step, gu_step, 0, pointer(buffer, 0), r * lanes(gu),
-             lanes(gu), 0, 1, pointer(buffers, 0))
+                 1, pointer(buffer, 0))
+            continue
+        call(to_w, pointer(gu, at), n * gu_step, gu_step, 0, pointer(lane, 0), r * lanes(gu),
+             lanes(gu), 0, 1, pointer(buffer, 0))
         for tap in range(r * r):
-            copy(buffer, tap * lanes(gu), gw, tap * size + at, rest)
+            copy(lane, tap * lanes(gu), gw, tap * size + at, count)
 
 
-def _multiply_pair(c, rows, j, columns, r, n, v, v_step, g, g_step, slots, to_w, gw, gw_shape,
-                   job_columns, kernels, scratch):
-    """gW from all tiles at once, for `rows` inputs from c on and some outputs from j on."""
+@functools.cache
+def _back_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_transform_back, (
+        types.intp, types.intp, numbers, types.intp, types.intp, numbers, types.intp, scratch))
+
+
+def _multiply_pairs(given, job, worker):
+    """gW from all tiles at once, for a vector of inputs, c and on, and some outputs, j and on."""
+    (r, n, v, v_step, g, g_step, slots, to_w, gw, gw_shape, job_columns, kernels,
+     all_scratch) = given[0]
+    scratch = all_scratch[worker]
+    row_blocks = (gw_shape[0] + lanes(v) - 1) // lanes(v)
+    c, j = job % row_blocks * lanes(v), job // row_blocks * job_columns
+    rows, columns = min(lanes(v), gw_shape[0] - c), min(job_columns, gw_shape[1] - j)
     width, tile_rows = TILE_VECTORS * lanes(scratch), min(ROWS, lanes(scratch))
     step = lanes(scratch) * job_columns + lanes(scratch)
     size = gw_shape[0] * gw_shape[1]
@@ -280,34 +278,15 @@ def _multiply_pair(c, rows, j, columns, r, n, v, v_step, g, g_step, slots, to_w,
                  pointer(buffer, 0))
             for tap in range(r * r):
                 copy(lane, tap * lanes(v), gw, tap * size + at, columns - k)
+    fence(v)
 
 
 @functools.cache
-def _pair_product(dtype):
-    """The address of `_multiply_pair`."""
-    numbers, scratch = number_types(dtype)
-    return compile_callable(_multiply_pair, (
-        *(types.intp,) * 6, numbers, types.intp, numbers, *(types.intp,) * 3, numbers, PAIR,
+def _pairs_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_multiply_pairs, (
+        types.intp, types.intp, numbers, types.intp, numbers, *(types.intp,) * 3, numbers, PAIR,
         types.intp, INTEGERS, scratch))
-
-
-@kernel
-def _multiply_pairs(multiply_pair, r, n, v, v_step, g, g_step, slots, to_w, gw, gw_shape,
-                    job_columns, kernels, jobs_taken, scratch):
-    """gW from all tiles at once, for a vector of inputs and some outputs at a time."""
-    row_blocks = (gw_shape[0] + lanes(v) - 1) // lanes(v)
-    jobs = (gw_shape[1] + job_columns - 1) // job_columns * row_blocks
-    workers = scratch.shape[0]
-    for worker in prange(workers):
-        job = take_job(jobs_taken)
-        while job < jobs:
-            c, j = job % row_blocks * lanes(v), job // row_blocks * job_columns
-            call(multiply_pair, c, min(lanes(v), gw_shape[0] - c), j,
-                 min(job_columns, gw_shape[1] - j), r, n, pointer(v, 0), v_step, pointer(g, 0),
-                 g_step, slots, to_w, pointer(gw, 0), gw_shape, job_columns, kernels,
-                 scratch[worker])
-            job = take_job(jobs_taken)
-        fence(v)
 
 
 # ---- launcher
@@ -332,12 +311,12 @@ def weight_gradient(x, gy, m, r, padding):
     to_w = transform("weights_adjoint", m, r, dtype)
     size = x.shape[3] * gy.shape[3]
     gu_step = memory.apart(-(-size // lane_count) * lane_count, dtype)
-    flat = x.reshape(-1), x.shape, gy.reshape(-1), gy.shape, tuple(padding), tiles
+    shared = x, x.shape, gy, gy.shape, tuple(padding), tiles
     to_v, to_g = transform("input", m, r, dtype), transform("output_adjoint", m, r, dtype)
 
     def transform_back(gu):
-        _transform_back(r, n, gu, gu_step, to_w, gw.reshape(-1), size,
-                        memory.scratch(workers, (n * n + r * r) * lane_count, dtype))
+        do_jobs(_back_task(dtype), -(-size // BACK), workers, r, n, gu, gu_step, to_w, gw, size,
+                memory.scratch(workers, (n * n + r * r) * lane_count, dtype))
         return gw
 
     part_bytes = n * n * gu_step * dtype.itemsize
@@ -349,9 +328,9 @@ def weight_gradient(x, gy, m, r, padding):
         gu = memory.empty((PARTS, n * n * gu_step), dtype)
         room = (n * n * (lane_count + max(channels, outputs)) + rows * width
                 + n * n * (v_step + g_step))
-        _multiply_parts(_part_product(dtype), _tile_transform(dtype), m, n, *flat, total, block,
-                        to_v, v_step, channels, to_g, g_step, outputs, gu, gu_step, kernels,
-                        counter(), memory.scratch(workers, room, dtype))
+        do_jobs(_part_task(dtype), PARTS, workers, _tile_transform(dtype), total, block, m, n,
+                *shared, to_v, v_step, channels, to_g, g_step, outputs, gu, gu_step, kernels,
+                memory.scratch(workers, room, dtype))
         _add_parts(gu)
         return transform_back(gu[0])
     batch = max(LEAST_BATCH, BATCH_BYTES // (n * n * (channels + whole_panels) * dtype.itemsize))
@@ -364,9 +343,9 @@ def weight_gradient(x, gy, m, r, padding):
 
     def transform_tiles(first, last):
         room = n * n * (lane_count + max(channels, outputs))
-        _transform_tiles(_tile_transform(dtype), m, n, *flat, first, last, to_v, v, v_step,
-                         channels, to_g, g, g_step, outputs, counter(),
-                         memory.scratch(workers, room, dtype))
+        do_jobs(_slot_task(dtype), last - first, workers, _tile_transform(dtype), m, n, *shared,
+                first, last - first, to_v, v, v_step, channels, to_g, g, g_step, outputs,
+                memory.scratch(workers, room, dtype))
 
     if at_once:
         transform_tiles(0, total)
@@ -376,15 +355,15 @@ def weight_gradient(x, gy, m, r, padding):
         room = (n * n + r * r) * lane_count + n * n * lane_count * (job_columns + 1)
         if gw.nbytes >= STREAMED_BYTES and gw.shape[3] % lane_count == 0:
             to_w = transform("weights_adjoint", m, r, dtype, streaming=True)
-        _multiply_pairs(_pair_product(dtype), r, n, v, v_step, g, g_step, total, to_w,
-                        gw.reshape(-1), gw.shape[2:], job_columns, kernels, counter(),
-                        memory.scratch(workers, room, dtype))
+        jobs = -(-gw.shape[3] // job_columns) * -(-gw.shape[2] // lane_count)
+        do_jobs(_pairs_task(dtype), jobs, workers, r, n, v, v_step, g, g_step, total, to_w, gw,
+                gw.shape[2:], job_columns, kernels, memory.scratch(workers, room, dtype))
         return gw
     gu = memory.empty((n * n * gu_step,), dtype)
     for first in range(0, total, batch):
         last = min(total, first + batch)
         transform_tiles(first, last)
-        _multiply_tiles(v, v_step, g, g_step, gu, gu_step,
-                        (n * n, x.shape[3], gy.shape[3]), last - first, first > 0, kernels,
-                        counter(), workers)
+        do_jobs(_tap_task(dtype), n * n, workers, v, v_step, g, g_step, gu, gu_step,
+                (n * n, x.shape[3], gy.shape[3]), last - first, first > 0, kernels,
+                memory.scratch(workers, rows * width, dtype))
     return transform_back(gu)

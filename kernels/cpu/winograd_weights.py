@@ -7,12 +7,12 @@ some rows of a panel at a time, just before `winograd.forward` multiplies with t
 import functools
 from typing import NamedTuple
 
-from numba import prange, typeof, types
+from numba import typeof, types
 
 from . import memory
-from .callables import call, compile_callable, number_types, pointer
-from .compilation import inline, kernel
-from .jobs import counter, take_job
+from .callables import TRIPLE, call, compile_callable, number_types, pointer
+from .compilation import inline
+from .jobs import compile_task, do_jobs, task_types
 from .micro_kernel import TILE_VECTORS, copy, panel_width
 from .simd import BITS, lanes, lanes_of, prefetch
 from .threads import thread_count
@@ -29,7 +29,7 @@ class Weights(NamedTuple):
     """The weights that `forward` gets: U, if `ready`, or w, of which some rows of the depth are
     transformed at a time, for one panel."""
 
-    ready: bool
+    ready: int
     rows: int
     tap_step: int  # of U, or of what is there of it
     inputs: int
@@ -40,7 +40,7 @@ class Weights(NamedTuple):
     patch_rows: int
 
 
-WEIGHTS_TYPE = typeof(Weights(False, 0, 0, 0, 0, 0, 0, 0, 0))
+WEIGHTS_TYPE = typeof(Weights(*range(9)))
 
 
 @inline
@@ -92,24 +92,24 @@ def _rows_transform(dtype):
         numbers, types.intp, numbers))
 
 
-@kernel
-def _transform_weights(r, n, w, w_shape, transpose, transform_rows, to_u, u, tap_step, jobs_taken,
-                       patches):
-    depth, outputs = (w_shape[2], w_shape[1]) if transpose else (w_shape[1], w_shape[2])
-    panels = (outputs + TILE_VECTORS * lanes(u) - 1) // (TILE_VECTORS * lanes(u))
-    rows = lanes(u)
-    jobs = (depth + rows - 1) // rows * panels
-    workers = patches.shape[0]
-    for worker in prange(workers):
-        buffer, patch = patches[worker, : n * n * lanes(u)], patches[worker, n * n * lanes(u) :]
-        job = take_job(jobs_taken)
-        while job < jobs:
-            panel, first = job % panels, job // panels * rows
-            at = panel * n * n * tap_step + first * TILE_VECTORS * lanes(u)
-            call(transform_rows, r, n, pointer(w, 0), w_shape[1], w_shape[2], transpose, panel,
-                 first, min(rows, depth - first), to_u, pointer(u, at), tap_step,
-                 pointer(patch, 0), rows, pointer(buffer, 0))
-            job = take_job(jobs_taken)
+def _transform_some(given, job, worker):
+    """U of a vector's length of the depth, for one panel."""
+    r, n, w, w_shape, transpose, transform_rows, to_u, u, tap_step, panels, patches = given[0]
+    depth, rows = w_shape[2 if transpose else 1], lanes(u)
+    buffer, patch = patches[worker, : n * n * lanes(u)], patches[worker, n * n * lanes(u) :]
+    panel, first = job % panels, job // panels * rows
+    at = panel * n * n * tap_step + first * TILE_VECTORS * lanes(u)
+    call(transform_rows, r, n, w, w_shape[1], w_shape[2], transpose, panel, first,
+         min(rows, depth - first), to_u, pointer(u, at), tap_step, pointer(patch, 0), rows,
+         pointer(buffer, 0))
+
+
+@functools.cache
+def _weights_task(dtype):
+    numbers, scratch = task_types(dtype)
+    return compile_task(_transform_some, (
+        types.intp, types.intp, numbers, TRIPLE, types.intp, types.intp, types.intp, numbers,
+        types.intp, types.intp, scratch))
 
 
 # ---- launchers
@@ -130,13 +130,14 @@ def transform_weights(w, m, transposed=False):
     n = m + r - 1
     depth, outputs = (w.shape[3], w.shape[2]) if transposed else (w.shape[2], w.shape[3])
     tap_step = memory.apart(depth * width, w.dtype)
-    u = memory.empty((-(-outputs // width), n * n, tap_step), w.dtype)
+    panels, blocks = -(-outputs // width), -(-depth // lane_count)
+    u = memory.empty((panels, n * n, tap_step), w.dtype)
+    workers = thread_count()
     patches = memory.scratch(
-        thread_count(), n * n * lane_count + patch_size(r, lane_count, w.dtype), w.dtype)
-    _transform_weights(r, n, w.reshape(-1), (r * r, w.shape[2], w.shape[3]),
-                       transposition(w.dtype) if transposed else 0, _rows_transform(w.dtype),
-                       transform("weights", m, r, w.dtype), u.reshape(-1), tap_step, counter(),
-                       patches)
+        workers, n * n * lane_count + patch_size(r, lane_count, w.dtype), w.dtype)
+    do_jobs(_weights_task(w.dtype), panels * blocks, workers, r, n, w, (r * r, *w.shape[2:]),
+            transposition(w.dtype) if transposed else 0, _rows_transform(w.dtype),
+            transform("weights", m, r, w.dtype), u, tap_step, panels, patches)
     return u
 
 

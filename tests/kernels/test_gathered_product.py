@@ -112,18 +112,19 @@ def test_little_work_is_done_by_one_thread(calls, dtype, monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Calls of the compiled kernels, as (scratch memory, Blocks, jobs), instead of running them."""
+    """Calls of the compiled tasks, as (scratch memory, Blocks, jobs), instead of running them."""
     found = []
 
-    def note(*arguments, threads):
-        assert threads == len(arguments[-1])
+    def note(task, count, workers, *arguments):
+        assert workers == len(arguments[-1])
         (blocks,) = (each for each in arguments if isinstance(each, gathered_blocks.Blocks))
         (jobs,) = (each for each in arguments if isinstance(each, np.ndarray)
                    and each.dtype in (gathered_product.PRODUCT_JOB, gathered_gradient.JOB))
+        assert count == len(jobs)
         found.append((arguments[-1], blocks, jobs))
 
-    monkeypatch.setattr(gathered_product, "_product", note)
-    monkeypatch.setattr(gathered_gradient, "_gradient", note)
+    monkeypatch.setattr(gathered_product, "do_jobs", note)
+    monkeypatch.setattr(gathered_gradient, "do_jobs", note)
     return found
 
 
@@ -157,7 +158,7 @@ def test_scratch_memory_does_not_grow_with_the_image(calls, dtype, kernel, chann
 
 
 def test_scratch_memory_holds_the_buffers_of_a_block(calls, dtype):
-    """A tile, a row of zeros, panels of weights, and gathered rows up to the last of a tile."""
+    """A tile, panels of weights, and gathered rows up to the last of a tile."""
     x, w = np.zeros((1, 9, 9, 16), dtype), np.zeros((3, 3, 16, 40), dtype)
     cpu.convolution_forward(x, w, algorithm="im2col")
     cpu.convolution_backward_weights(
@@ -165,7 +166,7 @@ def test_scratch_memory_holds_the_buffers_of_a_block(calls, dtype):
     for scratch, blocks, _ in calls:
         width = panel_width(np.dtype(dtype))
         assert blocks.columns % width == 0
-        before = (TILE_ROWS + 1) * width + blocks.depth * blocks.columns
+        before = TILE_ROWS * width + blocks.depth * blocks.columns
         rows = -(-blocks.rows // blocks.tile_rows) * blocks.tile_rows
         assert scratch.shape[1] >= before + rows * blocks.depth
         assert scratch.dtype == dtype
