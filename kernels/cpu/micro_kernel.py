@@ -161,14 +161,14 @@ def _multiply_tile(typingctx, rows, vectors, woven, b_step, a, a_stride, a_ahead
 @functools.cache
 def micro_kernels(dtype, rows, woven=True, b_step=None):
     """The micro-kernels for tiles of so many rows: addresses of ``f(a, a_stride, a_ahead, b,
-    b_ahead, c, starts, mode, depth, bias, lowest)`` for tiles one vector wide and `TILE_VECTORS`.
+    b_ahead, c, starts, depth, mode, bias)`` for tiles one vector wide and `TILE_VECTORS`.
 
     Rows of b are `b_step` numbers apart, or `panel_width`.
 
     f computes a tile and writes row i to ``c[starts[i]]`` and behind. The depth is at least 1; the
-    mode is a sum of `ADD`, to what is there, `BIAS`, which is added too, and `RELU`.
-    Meanwhile, from `a_ahead` and from `b_ahead` on, a cache line for each step is fetched into the
-    L2 cache: about a tile of A, and of B half a panel with AVX-512.
+    mode is a sum of `ADD`, to what is there, `BIAS`, which is added too, and `RELU`. Meanwhile, from
+    `a_ahead` and from `b_ahead` on, a cache line for each step is fetched into the L2 cache: about
+    a tile of A, and of B half a panel with AVX-512.
 
     Returns
     -------

@@ -56,7 +56,7 @@ LEAST_BATCH = 192
 # Rows of the product's tiles, so that a vector of V holds one or more of them.
 ROWS = 8 if BITS == 512 else 4
 # Pairs of channels that are transformed back in one go.
-BACK = 4096
+BACK = 1024
 # So large a gradient is written past the caches, which could not hold it.
 STREAMED_BYTES = 64 << 20
 
