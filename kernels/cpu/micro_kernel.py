@@ -166,9 +166,9 @@ def micro_kernels(dtype, rows, woven=True, b_step=None):
     Rows of b are `b_step` numbers apart, or `panel_width`.
 
     f computes a tile and writes row i to ``c[starts[i]]`` and behind. The depth is at least 1; the
-    mode is a sum of `ADD`, to what is there, `BIAS`, which is added too, and `RELU`. Meanwhile, from
-    `a_ahead` and from `b_ahead` on, a cache line for each step is fetched into the L2 cache: about
-    a tile of A, and of B half a panel with AVX-512.
+    mode is a sum of `ADD`, to what is there, `BIAS`, which is added too, and `RELU`. Meanwhile a
+    cache line for each step is fetched into the L2 cache, from `a_ahead` and from `b_ahead` on:
+    about a tile of A, and of B half a panel with AVX-512.
 
     Returns
     -------
