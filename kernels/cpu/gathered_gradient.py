@@ -25,6 +25,7 @@ from .gathered_blocks import (
 from .im2col import gather_rows
 from .jobs import compile_task, do_jobs, task_types
 from .micro_kernel import (
+    ADD,
     TILE_ROWS,
     TILE_VECTORS,
     micro_kernels,
@@ -48,6 +49,7 @@ JOB = np.dtype(
 
 
 def _run_gradient(given, index, worker):
+    """One job."""
     (jobs, x, x_shape, gy, gy_shape, gw, taps, in_step, groups, blocks, kernels,
      all_scratch) = given[0]
     job, scratch = jobs[index], all_scratch[worker]
@@ -90,7 +92,7 @@ def _run_gradient(given, index, worker):
                             multiply(kernels, rows, i, row_size, i, panels, panel, panel, columns,
                                      tile, tile_starts, 0, 0, pixels, False)
                             put_tile(tile, min(TILE_ROWS, count - i), columns, gw, starts, first,
-                                     at, again, gw, False, False)
+                                     at, ADD if again else 0, gw)
 
 
 @functools.cache

@@ -193,8 +193,7 @@ def _run_product(given, index, worker):
                         if depth > 0:
                             multiply(kernels, rows, at, 0, at, b, panel, ahead, outputs, tile,
                                      tile_starts, 0, 0, k_stop - k_start, False)
-                        put_tile(tile, count_rows, outputs, y, starts, i, column, block > 0, bias,
-                                 last and has_bias, last and relu)
+                        put_tile(tile, count_rows, outputs, y, starts, i, column, mode, bias)
 
 
 @kernel

@@ -298,15 +298,14 @@ def pack_row(source, start, columns, panels, depth, k):
 
 
 @inline
-def put_tile(tile, rows, columns, y, starts, first_row, column, add, bias, has_bias, relu):
+def put_tile(tile, rows, columns, y, starts, first_row, column, mode, bias):
     """Bring the valid part of a tile to its place in `y`, where the micro-kernel cannot.
 
-    Row i of the tile begins at ``y[starts[first_row + i] + column]``. With `add` it is added to
-    what is there (an earlier block of the depth), with `has_bias` the bias, and with `relu` what is
-    below zero becomes zero.
+    Row i of the tile begins at ``y[starts[first_row + i] + column]``; the mode is as there, and the
+    first bias ``bias[column]``.
     """
     width = TILE_VECTORS * lanes(tile)
-    if not (add or has_bias or relu):
+    if mode == 0:
         for i in range(rows):
             copy(tile, i * width, y, starts[first_row + i] + column, columns)
         return
@@ -316,21 +315,21 @@ def put_tile(tile, rows, columns, y, starts, first_row, column, add, bias, has_b
         j = 0
         while j + lanes(tile) <= columns:
             v = load(tile, i * width + j)
-            if add:
+            if mode & ADD:
                 v = load(y, at + j) + v
-            if has_bias:
+            if mode & BIAS:
                 v = v + load(bias, column + j)
-            if relu:
+            if mode & RELU:
                 v = maximum(v, zero)
             store(y, at + j, v)
             j += lanes(tile)
         while j < columns:
             number = tile[i * width + j]
-            if add:
+            if mode & ADD:
                 number = y[at + j] + number
-            if has_bias:
+            if mode & BIAS:
                 number += bias[column + j]
-            if relu and number < 0.0:
+            if mode & RELU and number < 0.0:
                 number = tile.dtype.type(0)
             y[at + j] = number
             j += 1

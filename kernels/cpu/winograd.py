@@ -58,7 +58,7 @@ class Blocks(NamedTuple):
 
     tiles: int
     tile_rows: int
-    split: int
+    split: int  # 0 or 1: jobs are given integers
 
 
 @inline

@@ -17,7 +17,6 @@ transforms them back at once.
 
 import functools
 
-import numpy as np
 from numba import prange, types
 
 from . import memory
@@ -27,6 +26,7 @@ from .callables import INTEGERS, PAIR, SHAPE, TRIPLE, call, compile_callable, nu
 from .compilation import inline, kernel
 from .jobs import compile_task, do_jobs, task_types
 from .micro_kernel import (
+    ADD,
     TILE_VECTORS,
     copy,
     fetch_tile,
@@ -124,6 +124,31 @@ def _slot_task(dtype):
         *(types.intp,) * 3, numbers, types.intp, types.intp, scratch))
 
 
+@inline
+def _multiply_tap(kernels, v, v_start, g, g_start, slots, gu, gu_start, starts, outputs, again,
+                  tile):
+    """V^T gy' of one tap to gU, or `again` added to it, a row for each of `starts`."""
+    width, tile_rows = TILE_VECTORS * lanes(tile), min(ROWS, lanes(tile))
+    tile_starts = row_starts(tile_rows, width)
+    for j in range(0, outputs, width):
+        columns = min(width, outputs - j)
+        panel = g_start + j * slots
+        for c in range(0, starts.size, tile_rows):
+            rows = min(tile_rows, starts.size - c)
+            at = v_start + _place(c, lanes(tile), slots)
+            # The next channels of V, and what follows of the panel.
+            v_ahead = at + lanes(tile) * slots
+            g_ahead = part_ahead(g, panel + width * slots, slots, c // tile_rows)
+            if rows == tile_rows and columns % lanes(tile) == 0:
+                fetch_tile(gu, starts, c, rows, gu_start + j, columns)
+                multiply(kernels, v, at, lanes(tile), v_ahead, g, panel, g_ahead, columns, gu,
+                         starts, c, gu_start + j, slots, again)
+            else:
+                multiply(kernels, v, at, lanes(tile), v_ahead, g, panel, g_ahead, columns, tile,
+                         tile_starts, 0, 0, slots, False)
+                put_tile(tile, rows, columns, gu, starts, c, gu_start + j, ADD if again else 0, gu)
+
+
 def _multiply_part(given, part, worker):
     """gU of a part of the tiles, block by block of them, all of it in a core's cache."""
     (transform_tile, total, block, m, n, x, x_shape, gy, gy_shape, padding, tiles, to_v, v_step,
@@ -132,10 +157,8 @@ def _multiply_part(given, part, worker):
     begin, end = total * part // parts, total * (part + 1) // parts
     width, rows = TILE_VECTORS * lanes(scratch), min(ROWS, lanes(scratch))
     room = n * n * (lanes(scratch) + max(channels, outputs))  # for `_transform_tile`
-    products = scratch[room : room + rows * width]
-    v = scratch[room + rows * width :]
+    tile, v = scratch[room : room + rows * width], scratch[room + rows * width :]
     g = v[n * n * v_step :]
-    product_starts = row_starts(rows, width)
     starts = row_starts(x_shape[3], gy_shape[3])
     for first in range(begin, end, block):
         slots = min(block, end - first)
@@ -143,26 +166,9 @@ def _multiply_part(given, part, worker):
             call(transform_tile, first + slot, m, n, x, x_shape, gy, gy_shape, padding, tiles, to_v,
                  pointer(v, 0), v_step, channels, to_g, pointer(g, 0), g_step, outputs, slots, slot,
                  scratch)
-        again = first > begin
         for tap in range(n * n):
-            for j in range(0, gy_shape[3], width):
-                columns = min(width, gy_shape[3] - j)
-                panel = tap * g_step + j * slots
-                for c in range(0, x_shape[3], rows):
-                    count = min(rows, x_shape[3] - c)
-                    at = tap * v_step + _place(c, lanes(v), slots)
-                    if count == rows:
-                        fetch_tile(sums, starts, c, rows, tap * gu_step + j, columns)
-                        multiply(kernels, v, at, lanes(v), at, g, panel, panel, columns, sums,
-                                 starts, c, tap * gu_step + j, slots, again)
-                        continue
-                    multiply(kernels, v, at, lanes(v), at, g, panel, panel, columns, products,
-                             product_starts, 0, 0, slots, False)
-                    for i in range(count):
-                        to = tap * gu_step + starts[c + i] + j
-                        for k in range(columns):
-                            before = sums[to + k] if again else scratch.dtype.type(0)
-                            sums[to + k] = before + products[i * width + k]
+            _multiply_tap(kernels, v, tap * v_step, g, tap * g_step, slots, sums, tap * gu_step,
+                          starts, gy_shape[3], first > begin, tile)
 
 
 @functools.cache
@@ -184,36 +190,18 @@ def _add_parts(gu):
                 gu[0, i] += gu[part, i]
 
 
-def _multiply_tap(given, tap, worker):
-    """gU (taps, in, out) = or, `again`, += V^T gy', of one tap."""
+def _add_batch(given, tap, worker):
+    """gU (taps, in, out) = or, `again`, += V^T gy' of a batch of tiles, for one tap."""
     v, v_step, g, g_step, gu, gu_step, gu_shape, slots, again, kernels, scratch = given[0]
-    tile = scratch[worker]
-    width, tile_rows = TILE_VECTORS * lanes(tile), min(ROWS, lanes(tile))
-    tile_starts = row_starts(tile_rows, width)
-    starts = tap * gu_step + np.arange(gu_shape[1]) * gu_shape[2]
-    for j in range(0, gu_shape[2], width):
-        columns = min(width, gu_shape[2] - j)
-        panel = tap * g_step + j * slots
-        for c in range(0, gu_shape[1], tile_rows):
-            rows = min(tile_rows, gu_shape[1] - c)
-            at = tap * v_step + _place(c, lanes(tile), slots)
-            # The next channels of V, and what follows of the panel.
-            v_ahead = at + lanes(tile) * slots
-            g_ahead = part_ahead(g, panel + width * slots, slots, c // tile_rows)
-            if rows == tile_rows and columns % lanes(tile) == 0:
-                fetch_tile(gu, starts, c, rows, j, columns)
-                multiply(kernels, v, at, lanes(tile), v_ahead, g, panel, g_ahead, columns, gu,
-                         starts, c, j, slots, again)
-            else:
-                multiply(kernels, v, at, lanes(tile), v_ahead, g, panel, g_ahead, columns, tile,
-                         tile_starts, 0, 0, slots, False)
-                put_tile(tile, rows, columns, gu, starts, c, j, again, gu, False, False)
+    starts = row_starts(gu_shape[1], gu_shape[2])
+    _multiply_tap(kernels, v, tap * v_step, g, tap * g_step, slots, gu, tap * gu_step, starts,
+                  gu_shape[2], again, scratch[worker])
 
 
 @functools.cache
-def _tap_task(dtype):
+def _batch_task(dtype):
     numbers, scratch = task_types(dtype)
-    return compile_task(_multiply_tap, (
+    return compile_task(_add_batch, (
         numbers, types.intp, numbers, types.intp, numbers, types.intp, TRIPLE, types.intp,
         types.intp, INTEGERS, scratch))
 
@@ -363,7 +351,7 @@ def weight_gradient(x, gy, m, r, padding):
     for first in range(0, total, batch):
         last = min(total, first + batch)
         transform_tiles(first, last)
-        do_jobs(_tap_task(dtype), n * n, workers, v, v_step, g, g_step, gu, gu_step,
+        do_jobs(_batch_task(dtype), n * n, workers, v, v_step, g, g_step, gu, gu_step,
                 (n * n, x.shape[3], gy.shape[3]), last - first, first > 0, kernels,
                 memory.scratch(workers, rows * width, dtype))
     return transform_back(gu)

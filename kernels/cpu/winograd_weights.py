@@ -29,7 +29,7 @@ class Weights(NamedTuple):
     """The weights that `forward` gets: U, if `ready`, or w, of which some rows of the depth are
     transformed at a time, for one panel."""
 
-    ready: int
+    ready: int  # 0 or 1: jobs are given integers
     rows: int
     tap_step: int  # of U, or of what is there of it
     inputs: int
