@@ -4,8 +4,9 @@
 # failed, 2 it could not begin.
 #
 # Needs an NVIDIA GPU and Python >= 3.10 (PYTHON names another) with NumPy, Numba, numba-cuda,
-# Pillow, h5py and pytest, and PyTorch to compare with. tinyfcn need not be installed. What is missing
-# is taken from the wheels in the folder WHEELS, if that is set, else from a package index.
+# Pillow, h5py, pytest and pytest-xdist, and PyTorch to compare with. tinyfcn need not be installed.
+# What is missing is taken from the wheels in the folder WHEELS, if that is set, else from a package
+# index.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 
@@ -22,7 +23,7 @@ missing() {
 from importlib.util import find_spec
 
 packages = {"numpy": "numpy", "numba": "numba", "numba_cuda": "numba-cuda", "PIL": "pillow",
-            "h5py": "h5py", "pytest": "pytest"}
+            "h5py": "h5py", "pytest": "pytest", "xdist": "pytest-xdist"}
 print(*(name for module, name in packages.items() if find_spec(module) is None))
 PYTHON
 }
@@ -48,12 +49,10 @@ fi
 import importlib.metadata
 import sys
 
+import numpy as np
+
 from tinyfcn import arrays
 
-try:
-    print("==", arrays.describe(arrays.find("cuda")))
-except arrays.DeviceError as error:
-    sys.exit(f"== no usable GPU: {error}")
 versions = []
 for name in "numpy", "numba", "numba-cuda", "cuda-core", "cuda-bindings", "torch":
     try:
@@ -61,6 +60,15 @@ for name in "numpy", "numba", "numba-cuda", "cuda-core", "cuda-bindings", "torch
     except importlib.metadata.PackageNotFoundError:
         versions.append(f"no {name}")
 print("==", ", ".join(versions), "(tried with numba-cuda 0.30.4)")
+try:
+    device = arrays.find("cuda")
+    print("==", arrays.describe(device))
+    from tinyfcn.kernels import cuda
+
+    ones = arrays.to_device(np.ones((2, 3), np.float32), device)
+    assert (arrays.to_host(cuda.relu_forward(ones)) == 1).all(), "a kernel leaves wrong numbers"
+except Exception as error:
+    sys.exit(f"== no usable GPU: {type(error).__name__}: {error}")
 PYTHON
 
 failed=0
@@ -75,12 +83,28 @@ step() {
         say "$what: FAILED with exit status $status"
     fi
     say "$what: $((SECONDS - began)) s"
+    return "$status"
+}
+
+# The same beside what follows, which must time nothing, until `joined` shows what was printed.
+begun=()
+begin() {
+    step "$@" > "$scratch/step-${#begun[@]}" 2>&1 &
+    begun+=($!)
+}
+joined() {
+    local index
+    for index in "${!begun[@]}"; do
+        wait "${begun[index]}" || failed=1
+        cat "$scratch/step-$index"
+    done
+    begun=()
 }
 
 # Each kernel is compiled for this GPU once, by many processes.
 compile() {
     local jobs=() share status=0 shares
-    shares=$(($(nproc) < 8 ? $(nproc) : 8))
+    shares=$(($(nproc) < 16 ? $(nproc) : 16))
     for ((share = 0; share < shares; share++)); do
         timeout 240 "$python" tests/cuda/compiled_kernels.py --here "$share" "$shares" &
         jobs+=($!)
@@ -91,12 +115,20 @@ compile() {
     return "$status"
 }
 
+began=$SECONDS
 say "compiling"
 compile || { failed=1; say "compiling: FAILED"; }
-step "kernels against plain loops" 200 "$python" -m pytest -q -p no:cacheprovider \
+say "compiling: $((SECONDS - began)) s"
+begin "kernels against plain loops" 200 "$python" -m pytest -q -n 6 -p no:cacheprovider \
     tests/cuda/device_kernels.py
+begin "nets against the CPU" 200 env PYTHONPATH="$PWD/tests/cuda:$PYTHONPATH" "$python" -m pytest \
+    -q -n 4 -p no:cacheprovider tests/cuda/device_nets.py tests/cuda/device_benchmark.py \
+    tests/cuda/device_roads.py
+begin "gradients against the CPU's" 200 bash -c '"$1" -m tinyfcn.gradcheck --device cuda > "$2"
+    status=$?; grep -B 1 WRONG "$2"; tail -n 1 "$2"; exit $status' - "$python" "$scratch/gradients"
+joined
 step "from a naive product to the fast one" 60 "$python" tests/cuda/roads.py --times
-step "what it aims at" 150 "$python" -m tinyfcn.benchmark --device cuda --aims --repeat 7
+step "what it aims at" 300 "$python" -m tinyfcn.benchmark --device cuda --aims --repeat 7
 precisions=$("$python" - <<'PYTHON'
 from tinyfcn.kernels import devices
 
@@ -108,9 +140,4 @@ for precision in $precisions; do
     step "layer by layer, $precision" 60 "$python" -m tinyfcn.benchmark --device cuda \
         --precision "$precision" --layers --repeat 7
 done
-step "nets against the CPU" 200 env PYTHONPATH="$PWD/tests/cuda:$PYTHONPATH" "$python" -m pytest -q \
-    -p no:cacheprovider tests/cuda/device_nets.py tests/cuda/device_benchmark.py \
-    tests/cuda/device_roads.py
-step "gradients against the CPU's" 200 bash -c '"$1" -m tinyfcn.gradcheck --device cuda > "$2"
-    status=$?; grep -B 1 WRONG "$2"; tail -n 1 "$2"; exit $status' - "$python" "$scratch/gradients"
 exit "$failed"
