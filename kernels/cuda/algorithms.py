@@ -6,8 +6,9 @@ bits of mantissa) or BF16 (7 bits) for the tensor cores and add in float32: fast
 
 Where nothing is pinned, `set_precision` decides, and in float32 a cost model: a count of the
 arithmetic and of the bytes that an algorithm moves, held against what the GPU's data sheet
-promises (`launch.peaks`). It has not been held against measurements yet, so Winograd's algorithm
-has to promise a good deal more than im2col to be chosen.
+promises (`launch.peaks`). `docs/gpu.md` holds it against measurements: it is right about which of two
+is faster where they differ by much, so Winograd's algorithm has to promise a good deal more than
+im2col to be chosen.
 """
 
 import functools

@@ -21,6 +21,7 @@ from .tiles import (
     gradient_place,
     is_inside,
     product_place,
+    put_quad,
     read_phase,
     read_tap,
     share,
@@ -62,23 +63,6 @@ def fetch(quads, i, source, at, is_there):
     else:
         for j in range(4):
             quads[i, j] = float32(0)
-
-
-@inline
-def put_quad(y, at, column, outputs, whole_quads, x0, x1, x2, x3):
-    """Store those of four neighbours in a row that are in the matrix of results."""
-    if whole_quads:
-        if column < outputs:
-            store4(y, at, x0, x1, x2, x3)
-    else:
-        if column < outputs:
-            y[at] = x0
-        if column + 1 < outputs:
-            y[at + 1] = x1
-        if column + 2 < outputs:
-            y[at + 2] = x2
-        if column + 3 < outputs:
-            y[at + 3] = x3
 
 
 @inline

@@ -54,16 +54,6 @@ def store4(typingctx, a, i, x0, x1, x2, x3):
     return types.void(a, i, number, number, number, number), codegen
 
 
-@intrinsic
-def load1(typingctx, a, i):
-    """a[i], without the test for a negative i that indexing a shared array costs."""
-
-    def codegen(context, builder, signature, args):
-        return builder.load(_address(context, builder, a, args[0], i, args[1]))
-
-    return a.dtype(a, i), codegen
-
-
 @cuda.jit(device=True, forceinline=True)
 def add_outer_product(sums, left, right):
     """sums (8, 8) += the outer product of left and right, 64 multiply-adds on registers."""
@@ -148,9 +138,9 @@ def _instruction(text):
     return instruction
 
 
-# The copies begun so far are one group; wait for all groups.
+# The copies begun so far are one group; wait for all groups but the newest.
 commit_copies = _instruction("cp.async.commit_group;")
-wait_for_copies = _instruction("cp.async.wait_group 0;")
+wait_for_older_copies = _instruction("cp.async.wait_group 1;")
 
 
 # ---- tensor cores, from compute capability 8.0
@@ -158,10 +148,16 @@ wait_for_copies = _instruction("cp.async.wait_group 0;")
 
 @intrinsic
 def to_tf32(typingctx, x):
-    """x rounded to 10 bits of mantissa, as its bits in a uint32."""
+    """x as an operand of `multiply_tf32`, which reads its 10 highest bits of mantissa, in a uint32.
+
+    What is cut off there of x + 2**-11 x leaves it wrong by at most 2**-11 x, as rounding would; on
+    average it is a third of that too large. It is one instruction in place of three, and keeps
+    infinities and NaN.
+    """
 
     def codegen(context, builder, signature, args):
-        return _assembly(builder, INT, "cvt.rna.tf32.f32 $0, $1;", "=r,f", args)
+        number = builder.fma(args[0], FLOAT(2.0**-11), args[0])
+        return builder.bitcast(number, INT)
 
     return types.uint32(types.float32), codegen
 

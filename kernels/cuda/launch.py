@@ -24,12 +24,12 @@ THREADS = 256  # of the kernels that treat every number for itself
 BLOCKS = ((2, 4, 2), (2, 2, 3), (1, 1, 8))
 TILES = tuple((64 * down, 32 * across) for down, across, _ in BLOCKS)
 # The same on tensor cores.
-TENSOR_BLOCKS = ((2, 4, 2), (1, 1, 8))
+TENSOR_BLOCKS = ((2, 2, 3), (1, 1, 8))
 TENSOR_TILES = tuple((64 * down, 32 * across) for down, across, _ in TENSOR_BLOCKS)
 # Of all their shapes: steps of the depth below which a product is not worth sharing, and the most
 # shares. All shares' results go through memory once more.
 LEAST_STEPS = 32
-MOST_SHARES = 32
+MOST_SHARES = 128
 SHARED_BYTES = 256 << 20
 
 # Of Winograd's algorithm: of transformed pixels and products that are there at a time.

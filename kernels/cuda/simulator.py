@@ -95,11 +95,6 @@ def store4(a, i, x0, x1, x2, x3):
     a[i : i + 4] = x0, x1, x2, x3
 
 
-def load1(a, i):
-    assert i >= 0
-    return _numbers(a)[i]
-
-
 def add_outer_product(sums, left, right):
     sums += np.multiply.outer(left, right)
 
@@ -123,13 +118,13 @@ def commit_copies():
     pass
 
 
-def wait_for_copies():
+def wait_for_older_copies():
     pass
 
 
 def to_tf32(x):
-    bits = int(np.float32(x).view(np.uint32))
-    return np.uint32((bits + 0x1000) & 0xFFFFE000)
+    bits = int(np.float32(float(x) * (1 + 2.0**-11)).view(np.uint32))
+    return np.uint32(bits & 0xFFFFE000)
 
 
 def to_bf16_pair(low, high):

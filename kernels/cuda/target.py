@@ -10,7 +10,6 @@ else:
 add_outer_product = target.add_outer_product
 commit_copies = target.commit_copies
 copy4_async = target.copy4_async
-load1 = target.load1
 load4 = target.load4
 multiply_bf16 = target.multiply_bf16
 multiply_tf32 = target.multiply_tf32
@@ -18,4 +17,4 @@ store4 = target.store4
 to_bf16_pair = target.to_bf16_pair
 to_tf32 = target.to_tf32
 two_sided = target.two_sided
-wait_for_copies = target.wait_for_copies
+wait_for_older_copies = target.wait_for_older_copies

@@ -1,10 +1,14 @@
 """The products of `gathered_product` on tensor cores, for TF32 and BF16 factors.
 
-Sixteen numbers of the depth at a time are copied to shared memory asynchronously, as they are;
-while a block multiplies one part, the next is on its way. A warp computes a tile of 64 x 32 results
-by 4 x 4 matrix instructions, whose operands are rounded as they are read. Sums are float32.
-Rows in shared memory are a little longer than a part, so that the reads of a warp, which has four
-neighbours along the depth and eight across, go to different banks.
+Sixteen numbers of the depth at a time, a part, are copied to shared memory asynchronously, as they
+are; while a block multiplies one part, the next two are on their way. A warp computes a tile of
+64 x 32 results by 4 x 4 matrix instructions. Sums are float32.
+
+Which row or column and which place in the depth a lane's numbers are of is free, as long as both
+factors agree about the depth. So a lane has neighbours: four of the depth, of lines (rows of the
+left factor, columns of the right) that are neighbours by fours; it reads and stores by 128 bits
+then. Lanes that read at once must meet all banks of shared memory: `along_place` and `across_place`
+see to that.
 """
 
 import functools
@@ -19,12 +23,12 @@ from .indexing import quotient, remainder
 from .target import (
     commit_copies,
     copy4_async,
-    load1,
+    load4,
     multiply_bf16,
     multiply_tf32,
     to_bf16_pair,
     to_tf32,
-    wait_for_copies,
+    wait_for_older_copies,
 )
 from .tiles import (
     OUTSIDE,
@@ -32,104 +36,149 @@ from .tiles import (
     gradient_place,
     is_inside,
     product_place,
+    put_quad,
     read_phase,
     read_tap,
     share,
     source_pixel,
 )
 
-DEPTH = 16
+DEPTH = 16  # of a part in shared memory
+PARTS = 3  # there at a time
+NOWHERE = -1
+
+
+# ---- where a factor's part lies in shared memory
 
 
 @inline
-def multiply_part_tf32(sums, left, right, a, b, a_at, b_at, a_row, a_depth, b_column, b_depth):
-    """sums += the product of a warp's rows of a and columns of b, along a part."""
-    for half in range(2):
-        for i in range(4):
-            at = a_at + i * 16 * a_row + half * 8 * a_depth
-            left[i, 0] = to_tf32(load1(a, at))
-            left[i, 1] = to_tf32(load1(a, at + 8 * a_row))
-            left[i, 2] = to_tf32(load1(a, at + 4 * a_depth))
-            left[i, 3] = to_tf32(load1(a, at + 8 * a_row + 4 * a_depth))
-        for j in range(4):
-            at = b_at + j * 8 * b_column + half * 8 * b_depth
-            right[j, 0] = to_tf32(load1(b, at))
-            right[j, 1] = to_tf32(load1(b, at + 4 * b_depth))
-        for i in range(4):
-            for j in range(4):
-                sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3] = multiply_tf32(
-                    left[i, 0], left[i, 1], left[i, 2], left[i, 3], right[j, 0], right[j, 1],
-                    sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3])
+def along_place(line, k):
+    """Depth by depth: the line's 16 numbers, after lines in the order 0 4 1 5 2 6 3 7."""
+    return int32(((line & -8) + 2 * (line & 3) + (line >> 2 & 1)) * DEPTH + k)
 
 
 @inline
-def multiply_part_bf16(sums, left, right, a, b, a_at, b_at, a_row, a_depth, b_column, b_depth):
-    """The same with BF16; here a lane's numbers are two neighbours along the depth."""
-    for i in range(4):
-        for k in range(2):
-            for below in range(2):
-                at = a_at + (i * 16 + below * 8) * a_row + k * 8 * a_depth
-                left[i, 2 * k + below] = to_bf16_pair(load1(a, at), load1(a, at + a_depth))
-    for j in range(4):
-        for k in range(2):
-            at = b_at + j * 8 * b_column + k * 8 * b_depth
-            right[j, k] = to_bf16_pair(load1(b, at), load1(b, at + b_depth))
-    for i in range(4):
+def across_place(line, k, width):
+    """Line by line: all of a place in the depth, in quads whose order changes every four places."""
+    return int32(k * width + ((line >> 2 ^ 2 * (k >> 2)) << 2))
+
+
+@inline
+def copy_quad(part, to, source, at):
+    """Begin part[to:to+4] = source[at:at+4], or zeros if that is nowhere."""
+    copy4_async(part, to, source, max(int32(at), int32(0)), int32(16) if at >= 0 else int32(0))
+
+
+# ---- how a lane reads lines, four numbers of the depth each, and rounds them to operands
+
+
+@inline
+def read_along_tf32(operands, part, at, step, count):
+    for e in range(count):
+        x0, x1, x2, x3 = load4(part, at + e * step)
+        operands[e, 0], operands[e, 1] = to_tf32(x0), to_tf32(x1)
+        operands[e, 2], operands[e, 3] = to_tf32(x2), to_tf32(x3)
+
+
+@inline
+def read_across_tf32(operands, part, at, step, count):
+    for k in range(4):
+        x0, x1, x2, x3 = load4(part, at + k * step)
+        operands[0, k], operands[1, k] = to_tf32(x0), to_tf32(x1)
+        operands[2, k], operands[3, k] = to_tf32(x2), to_tf32(x3)
+
+
+@inline
+def read_along_bf16(operands, part, at, step, count):
+    for e in range(count):
+        x0, x1, x2, x3 = load4(part, at + e * step)
+        operands[e, 0], operands[e, 1] = to_bf16_pair(x0, x1), to_bf16_pair(x2, x3)
+
+
+@inline
+def read_across_bf16(operands, part, at, step, count):
+    for k in range(2):
+        x0, x1, x2, x3 = load4(part, at + 2 * k * step)
+        y0, y1, y2, y3 = load4(part, at + (2 * k + 1) * step)
+        operands[0, k], operands[1, k] = to_bf16_pair(x0, y0), to_bf16_pair(x1, y1)
+        operands[2, k], operands[3, k] = to_bf16_pair(x2, y2), to_bf16_pair(x3, y3)
+
+
+# ---- how the operands of two rows and four columns of each lane are multiplied
+
+
+@inline
+def multiply_rows_tf32(sums, i, left, e, right):
+    """sums[i] += rows e and e + 1 of the left factor times the right, along a part."""
+    for k in range(0, 4, 2):
         for j in range(4):
-            sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3] = multiply_bf16(
-                left[i, 0], left[i, 1], left[i, 2], left[i, 3], right[j, 0], right[j, 1],
+            sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3] = multiply_tf32(
+                left[e, k], left[e + 1, k], left[e, k + 1], left[e + 1, k + 1],
+                right[j, k], right[j, k + 1],
                 sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3])
 
 
 @inline
-def put_pair(y, at, column, outputs, x0, x1):
-    """Store those of two neighbours in a row that are in the matrix of results."""
-    if column < outputs:
-        y[at] = x0
-    if column + 1 < outputs:
-        y[at + 1] = x1
+def multiply_rows_bf16(sums, i, left, e, right):
+    for j in range(4):
+        sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3] = multiply_bf16(
+            left[e, 0], left[e + 1, 0], left[e, 1], left[e + 1, 1], right[j, 0], right[j, 1],
+            sums[i, j, 0], sums[i, j, 1], sums[i, j, 2], sums[i, j, 3])
+
+
+# And into how many operands four numbers of the depth go.
+MULTIPLY = {algorithms.TF32: (read_along_tf32, read_across_tf32, multiply_rows_tf32, 4),
+            algorithms.BF16: (read_along_bf16, read_across_bf16, multiply_rows_bf16, 2)}
+
+
+# ---- where the results go
 
 
 @inline
-def put_rows(y, rows_at, i, column, outputs, sums):
+def result_row(lane, line):
+    """The row of a warp's tile that is line 0 to 7 of a lane."""
+    return int32((line >> 2) * 32 + (lane >> 2) * 4 + (line & 3))
+
+
+@inline
+def put_rows(y, rows_at, i, column, outputs, whole_quads, sums):
     """Store two rows of a lane's results at rows_at, unless that is negative."""
-    if rows_at[2 * i] >= 0:
-        for j in range(4):
-            put_pair(y, rows_at[2 * i] + 8 * j, column + 8 * j, outputs,
-                     sums[i, j, 0], sums[i, j, 1])
-    if rows_at[2 * i + 1] >= 0:
-        for j in range(4):
-            put_pair(y, rows_at[2 * i + 1] + 8 * j, column + 8 * j, outputs,
-                     sums[i, j, 2], sums[i, j, 3])
+    at = rows_at[2 * i]
+    if at >= 0:
+        put_quad(y, at, column, outputs, whole_quads,
+                 sums[i, 0, 0], sums[i, 1, 0], sums[i, 2, 0], sums[i, 3, 0])
+        put_quad(y, at + 4, column + 4, outputs, whole_quads,
+                 sums[i, 0, 1], sums[i, 1, 1], sums[i, 2, 1], sums[i, 3, 1])
+    at = rows_at[2 * i + 1]
+    if at >= 0:
+        put_quad(y, at, column, outputs, whole_quads,
+                 sums[i, 0, 2], sums[i, 1, 2], sums[i, 2, 2], sums[i, 3, 2])
+        put_quad(y, at + 4, column + 4, outputs, whole_quads,
+                 sums[i, 0, 3], sums[i, 1, 3], sums[i, 2, 3], sums[i, 3, 3])
 
 
 @inline
-def put_tile(y, rows_at, column, outputs, sums):
+def put_tile(y, rows_at, column, outputs, whole_quads, sums):
     """Store a lane's results. Written out: an index that is no constant moves sums to memory."""
-    put_rows(y, rows_at, 0, column, outputs, sums)
-    put_rows(y, rows_at, 1, column, outputs, sums)
-    put_rows(y, rows_at, 2, column, outputs, sums)
-    put_rows(y, rows_at, 3, column, outputs, sums)
-
-
-# How a part is multiplied, and how many numbers of the depth a lane holds side by side.
-MULTIPLY = {algorithms.TF32: (multiply_part_tf32, 1), algorithms.BF16: (multiply_part_bf16, 2)}
+    put_rows(y, rows_at, 0, column, outputs, whole_quads, sums)
+    put_rows(y, rows_at, 1, column, outputs, whole_quads, sums)
+    put_rows(y, rows_at, 2, column, outputs, whole_quads, sums)
+    put_rows(y, rows_at, 3, column, outputs, whole_quads, sums)
 
 
 def make_product(down, across, blocks, transposed, algorithm):
     """The kernel of `gathered_product.product` for tiles of 64 * down x 32 * across."""
     rows, columns = 64 * down, 32 * across
     threads = 32 * down * across
-    a_row, a_depth = DEPTH + 4, 1
-    # Weights whose depth runs along memory stay that way.
-    b_column, b_depth = (DEPTH + 4, 1) if transposed else (1, columns + 8)
-    a_part = rows * a_row
-    b_part = columns * b_column if transposed else DEPTH * b_depth
-    a_numbers, b_numbers = 2 * a_part, 2 * b_part
+    a_part, b_part = rows * DEPTH, columns * DEPTH
+    a_numbers, b_numbers = PARTS * a_part, PARTS * b_part
     a_loads, b_loads = 8 // across, 4 // down
-    quarter = threads // 4  # four threads copy a row of 16 numbers
-    quads = columns // 4
-    multiply_part, spread = MULTIPLY[algorithm]
+    quarter = threads // 4  # four threads copy a line of 16 numbers
+    # And so many threads a row, in which lines run along.
+    b_threads = threads // DEPTH
+    # Weights whose depth runs along memory stay that way.
+    read_along, read_across, multiply_rows, words = MULTIPLY[algorithm]
+    read_b, b_step = (read_along, 2 * DEPTH) if transposed else (read_across, columns)
 
     @kernel(FLOATS, FLOATS, FLOATS, FLOATS, INTS, INTS, *(INT,) * 20,
             threads=threads, blocks=blocks,
@@ -142,12 +191,14 @@ def make_product(down, across, blocks, transposed, algorithm):
         a = cuda.shared.array(a_numbers, float32, alignment=16)
         b = cuda.shared.array(b_numbers, float32, alignment=16)
         sums = cuda.local.array((4, 4, 4), float32)
-        left = cuda.local.array((4, 4), uint32)
-        right = cuda.local.array((4, 2), uint32)
+        left = cuda.local.array((4, words), uint32)
+        right = cuda.local.array((4, words), uint32)
         rows_at = cuda.local.array(8, int32)
         pixel_y = cuda.local.array(a_loads, int32)
         pixel_x = cuda.local.array(a_loads, int32)
         pixel = cuda.local.array(a_loads, int32)
+        a_at = cuda.local.array(a_loads, int32)
+        b_at = cuda.local.array(b_loads, int32)
 
         thread = int32(cuda.threadIdx.x)
         group, part, row0, column0 = block_place(
@@ -160,6 +211,8 @@ def make_product(down, across, blocks, transposed, algorithm):
 
         step, stop = share((last_tap - first_tap) * depth, DEPTH, parts, part)
 
+        # The pixels whose rows this thread copies, and where it is in the depth: one tap too early
+        # and as much too far along it, so that the first turn goes on to where it begins.
         k = int32((thread & 3) * 4)
         for i in range(a_loads):
             m = int32(row0 + (thread >> 2) + i * quarter)
@@ -167,88 +220,114 @@ def make_product(down, across, blocks, transposed, algorithm):
                 m, grid_h, grid_w, in_step_y, in_step_x, x_h, x_w)
             if m >= count:
                 pixel_y[i] = OUTSIDE
-        x_stride = int32(groups * depth)
+        tap = int32(first_tap + quotient(step * DEPTH + k, depth) - 1)
+        channel = int32(remainder(step * DEPTH + k, depth) + depth)
+        a_to = along_place(thread >> 2, k)
+        b_k, b_line = int32(thread // b_threads), int32(thread % b_threads * 4)
+        b_tap = int32(first_tap + quotient(step * DEPTH + b_k, depth) - 1)
+        b_channel = int32(remainder(step * DEPTH + b_k, depth) + depth)
+        row_at, lines_left = int32(0), int32(0)
         w_stride = int32(groups * w_columns)
-        x_group = int32(group * depth)
         w_group = int32(group * w_columns)
 
         warp, lane = int32(thread >> 5), int32(thread & 31)
-        warp_row = int32((warp // across) * 64 + (lane >> 2))
-        warp_column = int32((warp % across) * 32 + (lane >> 2))
-        lane_depth = int32((lane & 3) * spread)
+        tile_row, tile_column = int32((warp // across) * 64), int32((warp % across) * 32)
+        k = int32((lane & 3) * 4)
+        a_from = along_place(tile_row + (lane >> 2) * 4, k)
+        if transposed:
+            b_from = along_place(tile_column + (lane >> 2) * 4, k)
+        else:
+            b_from = across_place(tile_column + (lane >> 2) * 4, k, columns)
         for i in range(4):
             for j in range(4):
                 for n in range(4):
                     sums[i, j, n] = float32(0)
 
-        buffer = int32(0)
-        turn = int32(step - 1)
-        while turn < stop:
-            # What turn `step` needs is copied in the turn before it, and so on.
-            if turn >= step:
-                wait_for_copies()
+        # Parts to be copied still, parts that are there or on their way, and the oldest's place.
+        remaining, there, oldest = int32(stop - step), int32(0), int32(0)
+        while remaining > 1 - PARTS:
+            newest = int32(oldest + there)
+            if newest >= PARTS:
+                newest = int32(newest - PARTS)
+            if there == PARTS - 1:
+                wait_for_older_copies()
                 cuda.syncthreads()
-            if turn + 1 < stop:
-                other = int32(buffer ^ 1) if turn >= step else int32(0)
-                place = int32((turn + 1) * DEPTH + k)
-                tap, channel = int32(first_tap + quotient(place, depth)), remainder(place, depth)
-                tap_y, tap_x, tap_w = read_tap(taps, tap, last_tap)
-                for i in range(a_loads):
-                    in_y, in_x = int32(pixel_y[i] + tap_y), int32(pixel_x[i] + tap_x)
-                    at = int32(0)
-                    size = int32(0)
-                    if tap < last_tap and is_inside(in_y, in_x, x_h, x_w):
-                        at = int32((pixel[i] + tap_y * x_w + tap_x) * x_stride + x_group + channel)
-                        size = int32(16)
-                    to = int32(other * a_part + ((thread >> 2) + i * quarter) * a_row + k)
-                    copy4_async(a, to, x, at, size)
-                for i in range(b_loads):
-                    at = int32(0)
-                    size = int32(0)
+            if remaining > 0:
+                if channel >= depth:
+                    while channel >= depth:
+                        tap, channel = int32(tap + 1), int32(channel - depth)
+                    tap_y, tap_x, tap_w = read_tap(taps, tap, last_tap)
+                    for i in range(a_loads):
+                        in_y, in_x = int32(pixel_y[i] + tap_y), int32(pixel_x[i] + tap_x)
+                        a_at[i] = int32(NOWHERE)
+                        if tap < last_tap and is_inside(in_y, in_x, x_h, x_w):
+                            a_at[i] = int32((pixel[i] + tap_y * x_w + tap_x) * (groups * depth)
+                                            + group * depth + channel)
                     if transposed:
-                        n = int32((thread >> 2) + i * quarter)
-                        to = int32(other * b_part + n * b_column + k)
-                        if tap < last_tap and column0 + n < outputs:
-                            row = int32(tap_w * w_rows + column0 + n)
-                            at = int32(row * w_stride + w_group + channel)
-                            size = int32(16)
-                    else:
-                        n = int32(thread % quads * 4)
-                        b_k = int32(thread // quads + i * (threads // quads))
-                        to = int32(other * b_part + b_k * b_depth + n)
-                        b_place = int32((turn + 1) * DEPTH + b_k)
-                        b_tap = int32(first_tap + quotient(b_place, depth))
-                        if b_tap < last_tap and column0 + n < w_columns:
-                            row = int32(
-                                taps[3 * b_tap + 2] * w_rows + remainder(b_place, depth))
-                            at = int32(row * w_stride + w_group + column0 + n)
-                            size = int32(16)
-                    copy4_async(b, to, w, at, size)
-                commit_copies()
-            if turn >= step:
-                a_at = int32(buffer * a_part + warp_row * a_row + lane_depth * a_depth)
-                b_at = int32(buffer * b_part + warp_column * b_column + lane_depth * b_depth)
-                multiply_part(
-                    sums, left, right, a, b, a_at, b_at, a_row, a_depth, b_column, b_depth)
-                buffer = int32(buffer ^ 1)
-            turn = int32(turn + 1)
+                        for i in range(b_loads):
+                            n = int32(column0 + (thread >> 2) + i * quarter)
+                            b_at[i] = int32(NOWHERE)
+                            if tap < last_tap and n < outputs:
+                                b_at[i] = int32((tap_w * w_rows + n) * w_stride + w_group + channel)
+                channel = int32(channel + DEPTH)
+                for i in range(a_loads):
+                    to = int32(newest * a_part + a_to + i * quarter * DEPTH)
+                    copy_quad(a, to, x, a_at[i])
+                    if a_at[i] >= 0:
+                        a_at[i] = int32(a_at[i] + DEPTH)
+                if transposed:
+                    for i in range(b_loads):
+                        to = int32(newest * b_part + a_to + i * quarter * DEPTH)
+                        copy_quad(b, to, w, b_at[i])
+                        if b_at[i] >= 0:
+                            b_at[i] = int32(b_at[i] + DEPTH)
+                else:
+                    if b_channel >= depth:
+                        while b_channel >= depth:
+                            b_tap, b_channel = int32(b_tap + 1), int32(b_channel - depth)
+                        lines_left = int32(0)
+                        if b_tap < last_tap:
+                            row = int32(taps[3 * b_tap + 2] * w_rows + b_channel)
+                            row_at = int32(row * w_stride + w_group + column0 + b_line)
+                            lines_left = int32(w_columns - column0 - b_line)
+                    for i in range(b_loads):
+                        line = i * b_threads * 4
+                        to = across_place(b_line + line, b_k, columns)
+                        copy_quad(b, int32(newest * b_part + to), w,
+                                  int32(row_at + line) if line < lines_left else int32(NOWHERE))
+                    b_channel = int32(b_channel + DEPTH)
+                    row_at = int32(row_at + DEPTH * w_stride)
+            commit_copies()
+            if there < PARTS - 1:
+                there = int32(there + 1)
+            else:
+                read_b(right, b, int32(oldest * b_part + b_from), b_step, 4)
+                at = int32(oldest * a_part + a_from)
+                read_along(left, a, at, 2 * DEPTH, 2)
+                multiply_rows(sums, 0, left, 0, right)
+                read_along(left, a, at + 4 * DEPTH, 2 * DEPTH, 2)
+                multiply_rows(sums, 1, left, 0, right)
+                read_along(left, a, at + 32 * DEPTH, 2 * DEPTH, 2)
+                multiply_rows(sums, 2, left, 0, right)
+                read_along(left, a, at + 36 * DEPTH, 2 * DEPTH, 2)
+                multiply_rows(sums, 3, left, 0, right)
+                oldest = int32(oldest + 1) if oldest < PARTS - 1 else int32(0)
+            remaining = int32(remaining - 1)
 
-        first_column = int32(column0 + (warp % across) * 32 + 2 * (lane & 3))
+        column = int32(column0 + tile_column + 8 * (lane & 3))
         grid = count, grid_h, grid_w, origin_y, origin_x, out_step_y, out_step_x
-        image = (y_h, y_w, int32(groups * outputs),
-                 int32(group * outputs + part * y_size + first_column))
+        image = y_h, y_w, int32(groups * outputs), int32(group * outputs + part * y_size + column)
         for i in range(8):
-            rows_at[i] = product_place(int32(row0 + warp_row + i * 8), grid, image)
+            rows_at[i] = product_place(row0 + tile_row + result_row(lane, i), grid, image)
         for j in range(4):
             for n in range(2):
-                column = int32(first_column + j * 8 + n)
                 number = float32(0)
-                if has_bias and column < outputs:
-                    number = bias[group * outputs + column]
+                if has_bias and column + 4 * n + j < outputs:
+                    number = bias[group * outputs + column + 4 * n + j]
                 for i in range(4):
                     sums[i, j, n] = rectified(sums[i, j, n] + number, relu)
                     sums[i, j, n + 2] = rectified(sums[i, j, n + 2] + number, relu)
-        put_tile(y, rows_at, first_column, outputs, sums)
+        put_tile(y, rows_at, column, outputs, whole_quads, sums)
 
     return product_kernel
 
@@ -257,14 +336,12 @@ def make_gradient(down, across, blocks, algorithm):
     """The kernel of `gathered_product.gradient` for tiles of 64 * down x 32 * across."""
     rows, columns = 64 * down, 32 * across
     threads = 32 * down * across
-    a_row, a_depth = 1, rows + 8
-    b_column, b_depth = 1, columns + 8
-    a_part, b_part = DEPTH * a_depth, DEPTH * b_depth
-    a_numbers, b_numbers = 2 * a_part, 2 * b_part
+    a_part, b_part = rows * DEPTH, columns * DEPTH
+    a_numbers, b_numbers = PARTS * a_part, PARTS * b_part
     a_loads, b_loads = 8 // across, 4 // down
     a_quads, b_quads = rows // 4, columns // 4
-    a_rows, b_rows = threads // a_quads, threads // b_quads
-    multiply_part, spread = MULTIPLY[algorithm]
+    a_rows, b_rows = threads // a_quads, threads // b_quads  # that all threads copy at once
+    _, read_across, multiply_rows, words = MULTIPLY[algorithm]
 
     @kernel(FLOATS, FLOATS, FLOATS, INTS, *(INT,) * 17,
             threads=threads, blocks=blocks,
@@ -276,9 +353,12 @@ def make_gradient(down, across, blocks, algorithm):
         a = cuda.shared.array(a_numbers, float32, alignment=16)
         b = cuda.shared.array(b_numbers, float32, alignment=16)
         sums = cuda.local.array((4, 4, 4), float32)
-        left = cuda.local.array((4, 4), uint32)
-        right = cuda.local.array((4, 2), uint32)
+        left = cuda.local.array((4, words), uint32)
+        right = cuda.local.array((4, words), uint32)
         rows_at = cuda.local.array(8, int32)
+        pixel_y = cuda.local.array(a_loads, int32)
+        pixel_x = cuda.local.array(a_loads, int32)
+        image = cuda.local.array(a_loads, int32)
 
         thread = int32(cuda.threadIdx.x)
         group, part, row0, column0 = block_place(
@@ -287,69 +367,86 @@ def make_gradient(down, across, blocks, algorithm):
 
         step, stop = share(count, DEPTH, parts, part)
 
-        a_first, a_column = int32(thread // a_quads), int32(thread % a_quads * 4)
-        tap = quotient(row0 + a_column, depth)
-        channel = remainder(row0 + a_column, depth)
+        # The tap and channel whose numbers this thread copies, and the pixels it is at.
+        a_k, a_line = int32(thread // a_quads), int32(thread % a_quads * 4)
+        tap = quotient(row0 + a_line, depth)
+        channel = remainder(row0 + a_line, depth)
         tap_y, tap_x, _ = read_tap(taps, tap, tap_count)
-        b_first, b_quad = int32(thread // b_quads), int32(thread % b_quads * 4)
-        x_stride = int32(groups * depth)
-        gy_stride = int32(groups * columns_there)
+        if tap >= tap_count:
+            tap_y = int32(OUTSIDE)
+        for i in range(a_loads):
+            q = int32(step * DEPTH + a_k + i * a_rows)
+            image[i] = quotient(q, out_h * out_w)
+            pixel_y[i] = quotient(remainder(q, out_h * out_w), out_w)
+            pixel_x[i] = remainder(q, out_w)
         x_at = int32(group * depth + channel)
-        gy_at = int32(group * columns_there + column0 + b_quad)
-        b_inside = column0 + b_quad < columns_there
+        b_k, b_line = int32(thread // b_quads), int32(thread % b_quads * 4)
+        gy_stride = int32(groups * columns_there)
+        gy_at = int32(group * columns_there + column0 + b_line)
+        gy_count = count if column0 + b_line < columns_there else int32(0)
 
         warp, lane = int32(thread >> 5), int32(thread & 31)
-        warp_row = int32((warp // across) * 64 + (lane >> 2))
-        warp_column = int32((warp % across) * 32 + (lane >> 2))
-        lane_depth = int32((lane & 3) * spread)
+        tile_row, tile_column = int32((warp // across) * 64), int32((warp % across) * 32)
+        k = int32((lane & 3) * 4)
+        a_from = across_place(tile_row + (lane >> 2) * 4, k, rows)
+        b_from = across_place(tile_column + (lane >> 2) * 4, k, columns)
         for i in range(4):
             for j in range(4):
                 for n in range(4):
                     sums[i, j, n] = float32(0)
 
-        buffer = int32(0)
-        turn = int32(step - 1)
-        while turn < stop:
-            if turn >= step:
-                wait_for_copies()
+        remaining, there, oldest = int32(stop - step), int32(0), int32(0)
+        while remaining > 1 - PARTS:
+            newest = int32(oldest + there)
+            if newest >= PARTS:
+                newest = int32(newest - PARTS)
+            if there == PARTS - 1:
+                wait_for_older_copies()
                 cuda.syncthreads()
-            if turn + 1 < stop:
-                other = int32(buffer ^ 1) if turn >= step else int32(0)
+            if remaining > 0:
                 for i in range(a_loads):
-                    k = int32(a_first + i * a_rows)
-                    q = int32((turn + 1) * DEPTH + k)
-                    in_y, in_x, pixel = source_pixel(q, out_h, out_w, step_y, step_x, x_h, x_w)
-                    in_y, in_x = int32(in_y + tap_y), int32(in_x + tap_x)
-                    at = int32(0)
-                    size = int32(0)
-                    if tap < tap_count and q < count and is_inside(in_y, in_x, x_h, x_w):
-                        at = int32((pixel + tap_y * x_w + tap_x) * x_stride + x_at)
-                        size = int32(16)
-                    copy4_async(a, int32(other * a_part + k * a_depth + a_column), x, at, size)
+                    in_y = int32(pixel_y[i] * step_y + tap_y)
+                    in_x = int32(pixel_x[i] * step_x + tap_x)
+                    at = int32(NOWHERE)
+                    if image[i] < images and is_inside(in_y, in_x, x_h, x_w):
+                        at = int32(((image[i] * x_h + in_y) * x_w + in_x) * (groups * depth) + x_at)
+                    to = across_place(a_line, a_k + i * a_rows, rows)
+                    copy_quad(a, int32(newest * a_part + to), x, at)
+                    pixel_x[i] = int32(pixel_x[i] + DEPTH)
+                    if pixel_x[i] >= out_w:
+                        down_rows = quotient(pixel_x[i], out_w)
+                        pixel_x[i] = int32(pixel_x[i] - down_rows * out_w)
+                        pixel_y[i] = int32(pixel_y[i] + down_rows)
+                        if pixel_y[i] >= out_h:
+                            next_images = quotient(pixel_y[i], out_h)
+                            pixel_y[i] = int32(pixel_y[i] - next_images * out_h)
+                            image[i] = int32(image[i] + next_images)
                 for i in range(b_loads):
-                    k = int32(b_first + i * b_rows)
-                    q = int32((turn + 1) * DEPTH + k)
-                    at = int32(0)
-                    size = int32(0)
-                    if b_inside and q < count:
-                        at = int32(q * gy_stride + gy_at)
-                        size = int32(16)
-                    copy4_async(b, int32(other * b_part + k * b_depth + b_quad), gy, at, size)
-                commit_copies()
-            if turn >= step:
-                a_at = int32(buffer * a_part + warp_row * a_row + lane_depth * a_depth)
-                b_at = int32(buffer * b_part + warp_column * b_column + lane_depth * b_depth)
-                multiply_part(
-                    sums, left, right, a, b, a_at, b_at, a_row, a_depth, b_column, b_depth)
-                buffer = int32(buffer ^ 1)
-            turn = int32(turn + 1)
+                    q = int32((stop - remaining) * DEPTH + b_k + i * b_rows)
+                    to = across_place(b_line, b_k + i * b_rows, columns)
+                    copy_quad(b, int32(newest * b_part + to), gy,
+                              int32(q * gy_stride + gy_at) if q < gy_count else int32(NOWHERE))
+            commit_copies()
+            if there < PARTS - 1:
+                there = int32(there + 1)
+            else:
+                read_across(right, b, int32(oldest * b_part + b_from), columns, 4)
+                at = int32(oldest * a_part + a_from)
+                read_across(left, a, at, rows, 4)
+                multiply_rows(sums, 0, left, 0, right)
+                multiply_rows(sums, 1, left, 2, right)
+                read_across(left, a, at + 32, rows, 4)
+                multiply_rows(sums, 2, left, 0, right)
+                multiply_rows(sums, 3, left, 2, right)
+                oldest = int32(oldest + 1) if oldest < PARTS - 1 else int32(0)
+            remaining = int32(remaining - 1)
 
-        first_column = int32(column0 + (warp % across) * 32 + 2 * (lane & 3))
+        column = int32(column0 + tile_column + 8 * (lane & 3))
         matrix = (tap_count, depth, channels, int32(groups * outputs),
-                  int32(group * outputs + part * gw_size + first_column))
+                  int32(group * outputs + part * gw_size + column))
         for i in range(8):
-            rows_at[i] = gradient_place(int32(row0 + warp_row + i * 8), taps, matrix)
-        put_tile(gw, rows_at, first_column, outputs, sums)
+            rows_at[i] = gradient_place(row0 + tile_row + result_row(lane, i), taps, matrix)
+        put_tile(gw, rows_at, column, outputs, whole_quads, sums)
 
     return gradient_kernel
 

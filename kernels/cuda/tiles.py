@@ -4,10 +4,11 @@ A row of `gathered_product.product` is a pixel of a phase's grid, one of its `gr
 a tap; a block computes some rows and columns, and of the depth its share.
 """
 
-from numba.cuda.types import int32
+from numba.cuda.types import int32, uint32
 
 from .compilation import inline
 from .indexing import quotient, remainder
+from .target import store4
 
 OUTSIDE = -(1 << 30)  # no tap leads from there into an image
 
@@ -55,7 +56,7 @@ def source_pixel(row, grid_h, grid_w, step_y, step_x, x_h, x_w):
 @inline
 def is_inside(y, x, x_h, x_w):
     """Whether a pixel is in the image."""
-    return 0 <= y and y < x_h and 0 <= x and x < x_w
+    return uint32(y) < uint32(x_h) and uint32(x) < uint32(x_w)  # negative ones are large then
 
 
 @inline
@@ -79,6 +80,23 @@ def gradient_place(row, taps, matrix):
     if tap < tap_count and channel < channels:
         return int32((taps[3 * tap + 2] * channels + channel) * gw_stride + first)
     return int32(-1)
+
+
+@inline
+def put_quad(y, at, column, outputs, whole_quads, x0, x1, x2, x3):
+    """Store those of four neighbours in a row that are in the matrix of results."""
+    if whole_quads:
+        if column < outputs:
+            store4(y, at, x0, x1, x2, x3)
+    else:
+        if column < outputs:
+            y[at] = x0
+        if column + 1 < outputs:
+            y[at + 1] = x1
+        if column + 2 < outputs:
+            y[at + 2] = x2
+        if column + 3 < outputs:
+            y[at + 3] = x3
 
 
 @inline

@@ -262,6 +262,23 @@ def test_large_tile_on_tensor_cores(algorithm, device, rng, tensor_cores):
     np.testing.assert_array_equal(actual, naive.convolution_backward_input(gy, w, (6, 11)))
 
 
+@pytest.mark.parametrize("algorithm", [algorithms.IM2COL, algorithms.TF32, algorithms.BF16])
+def test_parts_of_a_deep_sum_follow_each_other(algorithm, device, rng):
+    """More of them than shared memory holds at a time, the last one not full."""
+    if algorithm != algorithms.IM2COL and launch.capability() < algorithms.TENSOR_CORES:
+        pytest.skip("this GPU has no tensor cores for TF32 and BF16")
+    x = rng.integers(-4, 5, (1, 9, 11, 20)).astype(np.float32)
+    w = rng.integers(-4, 5, (3, 2, 20, 33)).astype(np.float32)
+    actual, = call(device, "convolution_forward", x, w, algorithm=algorithm)
+    expected = naive.convolution_forward(x, w)
+    np.testing.assert_array_equal(actual, expected)
+    gy = rng.integers(-4, 5, expected.shape).astype(np.float32)
+    actual, = call(device, "convolution_backward_input", gy, w, (9, 11), algorithm=algorithm)
+    np.testing.assert_array_equal(actual, naive.convolution_backward_input(gy, w, (9, 11)))
+    actual, = call(device, "convolution_backward_weights", x, gy, (3, 2), algorithm=algorithm)
+    np.testing.assert_array_equal(actual, naive.convolution_backward_weights(x, gy, (3, 2)))
+
+
 @pytest.mark.parametrize("x_shape, w_shape, options", [
     ((2, 3, 2, 3), (4, 5, 3, 5), {"stride": (2, 3), "padding": (1, 1)}),
     ((1, 1, 1, 2), (4, 4, 2, 2), {"stride": (2, 2), "output_size": (3, 7)}),
