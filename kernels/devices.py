@@ -12,6 +12,8 @@ import re
 import sys
 from typing import NamedTuple
 
+import numpy as np
+
 CPU = "cpu"
 LOWEST_CAPABILITY = (7, 5)
 LOWEST_DRIVER = 13000  # CUDA 13.0, which numba-cuda[cu13] compiles for
@@ -88,7 +90,7 @@ def usable_gpus():
     Raises
     ------
     DeviceError
-        If there are none; says whether package, driver or device is missing.
+        If there are none; says whether package, driver or device is missing, or what is too new.
     """
     if importlib.util.find_spec("numba_cuda") is None:
         raise DeviceError("the package numba-cuda is not installed: pip install 'tinyfcn[cuda]'")
@@ -101,7 +103,11 @@ def usable_gpus():
         driver = ctypes.CDLL(name)
     except OSError:
         raise DeviceError(f"there is no NVIDIA driver ({name} is not found)") from None
-    return _ask(driver)
+    gpus = _ask(driver)
+    if not hasattr(np, "row_stack"):
+        raise DeviceError(f"numba-cuda cannot use NumPy {np.__version__}, which has no row_stack: "
+                          "pip install 'numpy<2.5'")
+    return gpus
 
 
 def _ask(driver):

@@ -49,6 +49,7 @@ def machine(monkeypatch):
     for name in "NUMBA_ENABLE_CUDASIM", "NUMBA_DISABLE_CUDA":
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(devices.importlib.util, "find_spec", lambda name: types.SimpleNamespace())
+    monkeypatch.setattr(np, "row_stack", np.vstack, raising=False)
     devices.usable_gpus.cache_clear()
 
     def make(driver):
@@ -75,6 +76,17 @@ def machine(monkeypatch):
 def test_the_device_that_a_user_means(gpus, wanted, found, machine):
     machine(Driver(*gpus))
     assert arrays.find(wanted) == found
+
+
+def test_a_numpy_that_is_too_new_is_named(machine, monkeypatch):
+    machine(Driver(NEW))
+    monkeypatch.delattr(np, "row_stack")
+    monkeypatch.setattr(np, "__version__", "2.5.2")
+    with pytest.raises(arrays.DeviceError) as caught:
+        arrays.find("cuda")
+    assert str(caught.value) == ("numba-cuda cannot use NumPy 2.5.2, which has no row_stack: "
+                                 "pip install 'numpy<2.5'")
+    assert arrays.find("auto") == "cpu"
 
 
 def test_devices_are_described(machine):
