@@ -4,7 +4,8 @@ Two things of the simulator are replaced. It knows no alignment of shared arrays
 accepted and dropped. And it lets all threads of a block compete for the interpreter: here one runs
 at a time, up to where it has to wait for the others, which is many times faster.
 
-All this permits more than hardware does, except for the alignment of places, which is checked.
+All this permits more than hardware does, except for the alignment of places, which is checked, and
+for asynchronous copies, which arrive as late as they may.
 """
 
 import sys
@@ -109,17 +110,37 @@ def two_sided(matrix):
     return transform
 
 
+# Until copies arrive the target holds no number: who reads too early, or still reads what was there
+# before, gets NaN.
+
+
 def copy4_async(target, to, source, at, size):
     assert to >= 0 and to % 4 == 0 and at >= 0 and at % 4 == 0 and size in (0, 16)
-    target[to : to + 4] = _numbers(source)[at : at + 4] if size else 0
+    numbers = np.array(_numbers(source)[at : at + 4]) if size else np.zeros(4, np.float32)
+    assert numbers.size == 4
+    target[to : to + 4] = np.nan
+    _copies().append((target, to, numbers))
 
 
 def commit_copies():
-    pass
+    _copies(begin=True)
 
 
 def wait_for_older_copies():
-    pass
+    groups = threading.current_thread().groups
+    while len(groups) > 2:  # the newest that is complete, and the one after it
+        for target, to, numbers in groups.pop(0):
+            target[to : to + 4] = numbers
+
+
+def _copies(begin=False):
+    """The thread's newest group of copies."""
+    thread = threading.current_thread()
+    if not hasattr(thread, "groups"):
+        thread.groups = [[]]
+    if begin:
+        thread.groups.append([])
+    return thread.groups[-1]
 
 
 def to_tf32(x):
