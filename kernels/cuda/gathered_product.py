@@ -68,9 +68,9 @@ def product(x, w, y, bias, phases, taps, in_step, out_step, groups=1, transposed
     tap_table, phase_table, most_taps = _tables(
         tuple(phases), taps.tobytes(), tuple(in_step), x.shape[1:3])
     rows = max(x.shape[0] * grid_h * grid_w for *_, grid_h, grid_w in phases)
-    module, tile, row_tiles, column_tiles = _tiling(algorithm, rows, outputs)
-    steps = most_taps * depth // module.DEPTH
-    parts = launch.shares(row_tiles * column_tiles * groups * len(phases), steps, y.nbytes)
+    module, tile, resident, row_tiles, column_tiles = _tiling(algorithm, rows, outputs)
+    parts = launch.shares(row_tiles * column_tiles * groups * len(phases), resident,
+                          most_taps * depth // module.DEPTH, y.nbytes)
     target = y if parts == 1 else memory.empty((parts, *y.shape))
     module.products(algorithm)[tile, transposed].launch(
         (row_tiles * column_tiles, groups * parts, len(phases)),
@@ -90,9 +90,9 @@ def gradient(x, gy, gw, taps, in_step, groups=1, algorithm=algorithms.IM2COL):
     x, depth = padded(x, groups)
     gy, columns = padded(gy, groups)
     rows = len(taps) * depth
-    module, tile, row_tiles, column_tiles = _tiling(algorithm, rows, outputs)
-    steps = gy.shape[0] * gy.shape[1] * gy.shape[2] // module.DEPTH
-    parts = launch.shares(row_tiles * column_tiles * groups, steps, gw.nbytes)
+    module, tile, resident, row_tiles, column_tiles = _tiling(algorithm, rows, outputs)
+    parts = launch.shares(row_tiles * column_tiles * groups, resident,
+                          gy.shape[0] * gy.shape[1] * gy.shape[2] // module.DEPTH, gw.nbytes)
     target = gw if parts == 1 else memory.empty((parts, *gw.shape))
     module.gradients(algorithm)[tile].launch(
         (row_tiles * column_tiles, groups * parts),
@@ -104,12 +104,14 @@ def gradient(x, gy, gw, taps, in_step, groups=1, algorithm=algorithms.IM2COL):
 
 
 def _tiling(algorithm, rows, columns):
-    """The module with an algorithm's kernels, its tile's index, how many tiles down and across."""
-    module, tiles = float32_product, launch.TILES
+    """The module with an algorithm's kernels, its tile's index, how many blocks with such tiles a
+    multiprocessor has at once, how many tiles down and across."""
+    module, blocks, tiles = float32_product, launch.BLOCKS, launch.TILES
     if algorithm != algorithms.IM2COL:
-        module, tiles = tensor_product, launch.TENSOR_TILES
+        module, blocks, tiles = tensor_product, launch.TENSOR_BLOCKS, launch.TENSOR_TILES
     tile = launch.choose_tile(tiles, rows, columns)
-    return module, tile, -(-rows // tiles[tile][0]), -(-columns // tiles[tile][1])
+    return (module, tile, blocks[tile][2], -(-rows // tiles[tile][0]),
+            -(-columns // tiles[tile][1]))
 
 
 @functools.lru_cache(maxsize=1024)

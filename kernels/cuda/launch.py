@@ -188,10 +188,11 @@ def choose_tile(tiles, rows, columns):
     return len(tiles) - 1
 
 
-def shares(blocks, steps, result_bytes):
-    """How many blocks share the depth of each tile, so that all multiprocessors have work."""
-    wanted = 2 * multiprocessors()
-    if blocks >= wanted:
-        return 1
+def shares(blocks, resident, steps, result_bytes):
+    """How many blocks share the depth of each tile, so that all multiprocessors have work.
+
+    No more than have room at once, `resident` on a multiprocessor: one more would be a second round.
+    """
+    places = resident * multiprocessors()
     most = min(MOST_SHARES, steps // LEAST_STEPS, SHARED_BYTES // max(1, result_bytes))
-    return max(1, min(-(-wanted // blocks), most))
+    return max(1, min(places // blocks, most))

@@ -98,10 +98,14 @@ def test_convolution_whose_sums_several_blocks_share(name, device, rng, sharing)
     check(device, "convolution_backward_weights", x, gy, w.shape[:2], terms=gy.size, **options)
 
 
-def test_sums_are_really_shared(device, rng, sharing):
-    assert launch.shares(1, 5, 100) == min(5, 2 * launch.multiprocessors())
-    assert launch.shares(2 * launch.multiprocessors(), 1000, 100) == 1
-    assert launch.shares(1, 1000, launch.SHARED_BYTES) == 1
+def test_sums_are_really_shared(device, sharing):
+    places = 2 * launch.multiprocessors()
+    assert launch.shares(1, 2, 3, 100) == min(places, 3)
+    assert launch.shares(1, 2, 1000, 100) == min(places, launch.MOST_SHARES)
+    assert launch.shares(places // 2, 2, 1000, 100) == 2
+    assert launch.shares(places // 2 + 1, 2, 1000, 100) == 1  # two would not have room at once
+    assert launch.shares(places + 1, 2, 1000, 100) == 1
+    assert launch.shares(1, 2, 1000, launch.SHARED_BYTES) == 1
 
 
 def test_convolution_and_pooling_at_once(device, rng):
