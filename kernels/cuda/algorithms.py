@@ -5,9 +5,9 @@ outputs, with fewer multiplications. "im2col-tf32" and "im2col-bf16" round the f
 bits of mantissa) or BF16 (7 bits) for the tensor cores and add in float32: faster and less precise.
 
 Where nothing is pinned, `set_precision` decides, and in float32 a cost model: a count of the
-arithmetic and of the bytes that an algorithm moves, held against what the GPU's data sheet
-promises (`launch.peaks`). `docs/gpu.md` holds it against measurements: it is right about which of two
-is faster where they differ by much, so Winograd's algorithm has to promise a good deal more than
+arithmetic and of the bytes that an algorithm moves, held against what the GPU's data sheet promises
+(`launch.peaks`). `docs/gpu.md` holds it against measurements: it is right about which of two is
+faster where they differ by much, so Winograd's algorithm has to promise a good deal more than
 im2col to be chosen.
 """
 

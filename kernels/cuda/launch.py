@@ -191,7 +191,8 @@ def choose_tile(tiles, rows, columns):
 def shares(blocks, resident, steps, result_bytes):
     """How many blocks share the depth of each tile, so that all multiprocessors have work.
 
-    No more than have room at once, `resident` on a multiprocessor: one more would be a second round.
+    No more than have room at once, `resident` on a multiprocessor: one more would begin a second
+    round.
     """
     places = resident * multiprocessors()
     most = min(MOST_SHARES, steps // LEAST_STEPS, SHARED_BYTES // max(1, result_bytes))
